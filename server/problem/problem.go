@@ -27,7 +27,8 @@ type Problem struct {
 	Offset   *int64   `json:"offset,omitempty" doc:"for a fault in a package file: where it stands, bytes from the start of the file" example:"4096"`
 	Fix      *Fix     `json:"fix,omitempty" doc:"a call that helps"`
 
-	cause error
+	cause   error
+	headers http.Header
 }
 
 // Detail is one field at fault.
@@ -80,6 +81,9 @@ func (p *Problem) GetStatus() int { return p.Status }
 // ContentType makes huma send a Problem as application/problem+json.
 func (p *Problem) ContentType(string) string { return ContentType }
 
+// GetHeaders are headers that go with the answer, such as Retry-After.
+func (p *Problem) GetHeaders() http.Header { return p.headers }
+
 // Is reports whether target is a Problem of the same code, so that
 // errors.Is(err, problem.New(0, "not-found", "")) works.
 func (p *Problem) Is(target error) bool {
@@ -123,5 +127,16 @@ func (p *Problem) WithFix(method, path, detail string) *Problem {
 func (p *Problem) WithInstance(uri string) *Problem {
 	c := *p
 	c.Instance = uri
+	return &c
+}
+
+// WithHeader returns a copy whose answer carries the header.
+func (p *Problem) WithHeader(name, value string) *Problem {
+	c := *p
+	c.headers = p.headers.Clone()
+	if c.headers == nil {
+		c.headers = http.Header{}
+	}
+	c.headers.Set(name, value)
 	return &c
 }
