@@ -1,0 +1,170 @@
+package guest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+type entry struct {
+	T time.Time `json:"t"`
+	S string    `json:"s"`
+	M string    `json:"m"`
+}
+
+func readLog(t *testing.T, path string) []entry {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	require.NoError(t, err)
+	var list []entry
+	for line := range bytes.Lines(data) {
+		if !bytes.HasSuffix(line, []byte("\n")) {
+			break // being written
+		}
+		var e entry
+		require.NoError(t, json.Unmarshal(line, &e), "%s", line)
+		list = append(list, e)
+	}
+	return list
+}
+
+func messages(list []entry) string {
+	var b strings.Builder
+	for _, e := range list {
+		b.WriteString(e.S + ": " + e.M + "\n")
+	}
+	return b.String()
+}
+
+// asInit starts "init" as PID 1 of a PID namespace.
+func asInit(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := startContainer(append([]string{"init"}, args...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS}
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+func awaitLine(t *testing.T, path, text string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return strings.Contains(messages(readLog(t, path)), text) },
+		10*time.Second, time.Millisecond, "%q does not come up in the log", text)
+}
+
+func TestInit(t *testing.T) {
+	inside(t, func(t *testing.T) {
+		const dir = "/media/log"
+		const log = dir + "/" + logName
+		cmd := asInit(t, "--log", dir, "--", "sh", "-c", `
+			echo "pid $$, out"; echo err >&2; printf 'no end'; sh -c 'sleep 0.01 &'
+			echo reopened > /dev/stdout
+			exit 42`)
+		assert.Error(t, cmd.Run())
+		assert.Equal(t, 42, cmd.ProcessState.ExitCode())
+		out := messages(readLog(t, log))
+		assert.Contains(t, out, "stdout: pid ")
+		assert.Contains(t, out, "stderr: err\n")
+		assert.Contains(t, out, "no end")
+		assert.Contains(t, out, "reopened\n")
+
+		// A stop signal becomes SIGTERM; stragglers get it too; zombies of
+		// orphans are reaped meanwhile.
+		for _, s := range []syscall.Signal{unix.SIGTERM, unix.SIGPWR, syscall.Signal(37)} {
+			require.NoError(t, os.RemoveAll(dir))
+			cmd = asInit(t, "--log", dir, "--", "sh", "-c", `
+				trap 'echo main ends; exit 6' TERM
+				(trap 'echo straggler ends; exit 0' TERM; echo up; while :; do sleep 0.05; done) &
+				for i in 1 2 3; do sh -c 'sh -c "exit 0" &'; done
+				while :; do sleep 0.05; done`)
+			require.NoError(t, cmd.Start())
+			awaitLine(t, log, "up")
+			require.NoError(t, cmd.Process.Signal(s))
+			assert.Error(t, cmd.Wait())
+			assert.Equal(t, 6, cmd.ProcessState.ExitCode(), s.String())
+			out = messages(readLog(t, log))
+			assert.Contains(t, out, "main ends")
+			assert.Contains(t, out, "straggler ends")
+		}
+
+		cmd = asInit(t, "--log", dir, "--grace", "50ms", "--", "sh", "-c",
+			`(trap '' TERM; echo stubborn; while :; do sleep 0.05; done) & sleep 0.2; kill -9 $$`)
+		assert.Error(t, cmd.Run())
+		assert.Equal(t, 128+9, cmd.ProcessState.ExitCode())
+		assert.Contains(t, messages(readLog(t, log)), "killed by signal 9")
+
+		cmd = asInit(t, "--log", dir, "--", "no-such-command")
+		assert.Error(t, cmd.Run())
+		assert.Equal(t, 127, cmd.ProcessState.ExitCode())
+	})
+}
+
+// PID 1 makes what the container's start left out.
+func TestInitPrepares(t *testing.T) {
+	inside(t, func(t *testing.T) {
+		require.NoError(t, unix.Mount("tmpfs", "/dev", "tmpfs", 0, "mode=0755"))
+		require.NoError(t, os.WriteFile("/dev/null", nil, 0o666))
+		cmd := asInit(t, "--log", "/media/log", "--", "sh", "-c", `
+			stat -f -c %T /dev/shm /dev/pts /dev/mqueue
+			ls -d /dev/fd /dev/stdin /dev/ptmx | wc -l
+			cat /sys/class/net/lo/flags
+			grep -c 'shared:' /proc/self/mountinfo > /dev/null && echo shared`)
+		require.NoError(t, cmd.Run())
+		out := messages(readLog(t, "/media/log/"+logName))
+		assert.Contains(t, out, "stdout: tmpfs\nstdout: devpts\nstdout: mqueue\nstdout: 3\n")
+		assert.Contains(t, out, "stdout: shared\n")
+		assert.Contains(t, out, "stdout: 0x9\n", "loopback is up")
+	})
+}
+
+func TestPipeWrap(t *testing.T) {
+	t.Parallel()
+	var out, errs bytes.Buffer
+	cmd := startContainer("pipe-wrap", "sh", "-c", `echo out; echo err > /dev/stderr; env | grep STARTOS; exit 4`)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	assert.Error(t, cmd.Run())
+	assert.Equal(t, 4, cmd.ProcessState.ExitCode())
+	assert.Equal(t, "out\nSTARTOS_ENVIRONMENT=\n", out.String())
+	assert.Equal(t, "err\n", errs.String())
+
+	cmd = startContainer("pipe-wrap", "sh", "-c", "kill -9 $$")
+	assert.Error(t, cmd.Run())
+	assert.Equal(t, 1, cmd.ProcessState.ExitCode())
+}
+
+// TestLaunchSpeed reports how long proc/1 takes to show; it asserts nothing
+// about time.
+func TestLaunchSpeed(t *testing.T) {
+	inside(t, func(t *testing.T) {
+		root := newRoot(t, "A")
+		var total, worst time.Duration
+		const rounds = 20
+		for range rounds {
+			start := time.Now()
+			cmd := startContainer("subcontainer", "launch", root)
+			require.NoError(t, cmd.Start())
+			for {
+				if _, err := os.Stat(root + "/proc/1"); err == nil {
+					break
+				}
+			}
+			d := time.Since(start)
+			total, worst = total+d, max(worst, d)
+			require.NoError(t, cmd.Process.Signal(unix.SIGTERM))
+			require.NoError(t, cmd.Wait())
+		}
+		fmt.Printf("launch to proc/1: mean %v, worst %v\n", total/rounds, worst)
+	})
+}
