@@ -1,0 +1,315 @@
+package patchdb
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/selfstead/selfstead/patchdb/internal/tree"
+	"github.com/selfstead/selfstead/patchdb/internal/vfs"
+	"github.com/selfstead/selfstead/patchdb/internal/wal"
+)
+
+// Options tunes Open. The zero value suits production.
+type Options struct {
+	CompactEvery int          // revisions between snapshot rewrites; 0 means 4096, negative means never by itself
+	History      int          // revisions held for subscribers to resume from; 0 means 1024, negative means none
+	ReadOnly     bool         // read the file as it is now: no lock, nothing written, updates refused
+	Logger       *slog.Logger // nil means silent
+
+	fs vfs.FS // nil means the real one
+}
+
+const (
+	defaultCompactEvery = 4096
+	defaultHistory      = 1024
+	historyBytes        = 4 << 20 // of patch text, whatever History says
+)
+
+// DB is an open database. It is safe for use by several goroutines.
+type DB struct {
+	path   string
+	fs     vfs.FS
+	opts   Options
+	logger *slog.Logger
+
+	writer chan struct{}         // holds a token while an Update's function may run
+	head   *state                // newest state, durable or on its way there; guarded by writer
+	cur    atomic.Pointer[state] // newest durable state
+	fault  atomic.Pointer[error] // why the database is read-only or closed
+	hub    *hub
+
+	queueMu sync.Mutex
+	queue   []*pending // in the order of their revisions
+	leading bool       // some goroutine is writing, or about to
+
+	logMu   sync.Mutex // held while the log is written, or exchanged
+	log     *wal.Log
+	next    *successor // a compacted file about to take over
+	tip     *state     // what the log holds; guarded by logMu
+	base    RevisionID // revision of the log's snapshot; guarded by logMu
+	snapped int64      // length of the file after its snapshot; guarded by logMu
+
+	compacting sync.Mutex         // held by the one compaction at a time
+	tried      RevisionID         // when the last one began by itself; guarded by logMu
+	background sync.WaitGroup     // the compaction that runs by itself
+	ctx        context.Context    // ends with stop
+	stop       context.CancelFunc // ends that compaction
+
+	closeOnce sync.Once
+	closeErr  error
+	recovery  Recovery
+}
+
+// state is one revision of the document. It never changes.
+type state struct {
+	id   RevisionID
+	root tree.Node
+}
+
+// pending is an update that waits for its record to be durable.
+type pending struct {
+	st      *state
+	rev     *revision // nil: nothing to write, only to wait
+	payload []byte
+	old     tree.Node
+	err     error
+	wake    chan bool // true: write the queue; false: done, see err
+}
+
+// Recovery says what Open found.
+type Recovery struct {
+	Snapshot  RevisionID // the revision of the file's snapshot
+	Revisions int        // the revisions read after it
+	Torn      int64      // bytes of an unfinished write that were cut off the end
+}
+
+// Open opens the database at path, creating it with the value null if there is
+// none. Errors: ErrLocked while another Open has it; ErrCorrupt where bytes that
+// were durable once have changed (nothing is touched then; see Check).
+func Open(path string, o Options) (*DB, error) { return open(path, nil, o) }
+
+// Create makes a new database that starts from the dump, revision included.
+// The path must be free: the error is fs.ErrExist otherwise.
+func Create(path string, d Dump, o Options) (*DB, error) { return open(path, &d, o) }
+
+func open(path string, first *Dump, o Options) (*DB, error) {
+	if o.fs == nil {
+		o.fs = vfs.OS
+	}
+	if o.ReadOnly && first != nil {
+		return nil, &FileError{"create", path, -1, fmt.Errorf("%w: Options.ReadOnly", ErrInvalid)}
+	}
+	f, err := openFile(path, first, o)
+	if err != nil {
+		return nil, fileError("open", path, err)
+	}
+	db, err := load(path, f, o)
+	if err != nil {
+		f.Close()
+		return nil, fileError("open", path, err)
+	}
+	return db, nil
+}
+
+// fileError says which file err is about.
+func fileError(op, path string, err error) error {
+	var c *wal.CorruptError
+	switch {
+	case errors.As(err, &c):
+		return &FileError{op, path, c.Offset, cause{ErrCorrupt, errors.New(c.Reason)}}
+	case errors.Is(err, vfs.ErrLocked):
+		return &FileError{op, path, -1, ErrLocked}
+	}
+	return &FileError{op, path, -1, err}
+}
+
+// load reads the file and makes it ready for writing.
+func load(path string, f vfs.File, o Options) (*DB, error) {
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	history := o.History
+	if history == 0 {
+		history = defaultHistory
+	}
+	l := loader{hub: newHub(history)}
+	res, err := wal.Scan(f, size, l.record)
+	if err != nil {
+		return nil, err
+	}
+	db := &DB{
+		path: path, fs: o.fs, opts: o, logger: o.Logger,
+		writer: make(chan struct{}, 1),
+		head:   &l.st,
+		tip:    &l.st,
+		hub:    l.hub,
+		base:   l.base, snapped: l.snapped,
+		recovery: Recovery{Snapshot: l.base, Revisions: res.Records, Torn: res.Torn},
+	}
+	if db.logger == nil {
+		db.logger = slog.New(slog.DiscardHandler)
+	}
+	db.cur.Store(db.head)
+	db.ctx, db.stop = context.WithCancel(context.Background())
+	db.log = wal.NewLog(f, res, size)
+	if o.ReadOnly {
+		db.fail(fmt.Errorf("%w: opened so", ErrReadOnly))
+		return db, nil
+	}
+	if res.Torn > 0 {
+		db.logger.Warn("cut an unfinished write off the end", "file", path, "bytes", res.Torn, "revision", l.st.id)
+		if err := db.log.Cut(); err != nil {
+			return nil, err
+		}
+	}
+	if db.compactDue() {
+		db.compactInBackground()
+	}
+	return db, nil
+}
+
+// loader rebuilds the document from the records.
+type loader struct {
+	st      state
+	base    RevisionID
+	snapped int64
+	hub     *hub
+	parser  tree.Parser
+}
+
+func (l *loader) record(r wal.Record) error {
+	if r.Kind == wal.KindSnapshot {
+		root, err := l.parser.Parse(r.Payload)
+		if err != nil {
+			return &wal.CorruptError{Offset: r.Offset, Reason: "snapshot: " + err.Error()}
+		}
+		l.base = RevisionID(r.ID)
+		l.snapped = r.Offset + wal.Space(len(r.Payload))
+		l.st = state{l.base, root}
+		return nil
+	}
+	ops, err := l.ops(r.Payload)
+	if err != nil {
+		return &wal.CorruptError{Offset: r.Offset, Reason: fmt.Sprintf("revision %d: %v", r.ID, err)}
+	}
+	for i := range ops {
+		o := &ops[i]
+		root, ch, err := tree.Edit(l.st.root, o.Path, o.Verb, o.Val)
+		if err != nil {
+			return &wal.CorruptError{Offset: r.Offset, Reason: fmt.Sprintf("revision %d: operation %d: %v", r.ID, i, err)}
+		}
+		o.Array = ch.Index >= 0 && ch.Verb != tree.VerbReplace
+		l.st.root = root
+	}
+	l.st.id = RevisionID(r.ID)
+	if l.hub.limit > 0 {
+		l.hub.remember(newRevision(l.st.id, ops))
+	}
+	return nil
+}
+
+// ops reads a record's patch: of add, replace and remove, and nothing else.
+func (l *loader) ops(payload []byte) ([]tree.Op, error) {
+	n, err := l.parser.Parse(payload)
+	if err != nil {
+		return nil, err
+	}
+	a, ok := n.(*tree.Array)
+	if !ok {
+		return nil, errors.New("not a patch")
+	}
+	ops := make([]tree.Op, a.Len())
+	for i, n := range a.All() {
+		o, ok := n.(*tree.Object)
+		if !ok {
+			return nil, errors.New("not a patch")
+		}
+		name, _ := o.Get("op").(tree.String)
+		path, ok := o.Get("path").(tree.String)
+		ops[i].Val = o.Get("value")
+		if !ok || (ops[i].Val == nil) != (name == "remove") {
+			return nil, errors.New("not a patch")
+		}
+		switch name {
+		case "add":
+			ops[i].Verb = tree.VerbAdd
+		case "replace":
+			ops[i].Verb = tree.VerbReplace
+		case "remove":
+			ops[i].Verb = tree.VerbRemove
+		default:
+			return nil, fmt.Errorf("operation %q", name)
+		}
+		if ops[i].Path, err = Pointer(path).Tokens(); err != nil {
+			return nil, err
+		}
+	}
+	return ops, nil
+}
+
+// Path is the file's path as it was given to Open.
+func (db *DB) Path() string { return db.path }
+
+// Recovered says what Open found in the file.
+func (db *DB) Recovered() Recovery { return db.recovery }
+
+// Revision is the newest durable revision.
+func (db *DB) Revision() RevisionID { return db.cur.Load().id }
+
+// Err is nil while updates are possible, and else the reason why not: it wraps
+// ErrReadOnly after a failed write or sync, or ErrClosed.
+func (db *DB) Err() error {
+	if e := db.fault.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
+
+// fail makes the database read-only for the first reason given.
+func (db *DB) fail(err error) { db.fault.CompareAndSwap(nil, &err) }
+
+// View calls fn with a snapshot of the newest durable revision. It waits for
+// nobody, and costs nothing beyond what fn does.
+func (db *DB) View(fn func(tx *Tx) error) error {
+	if err := db.Err(); err != nil && errors.Is(err, ErrClosed) {
+		return err
+	}
+	st := db.cur.Load()
+	tx := &Tx{id: st.id, edit: editor{root: st.root}}
+	defer func() { tx.done = true }()
+	return fn(tx)
+}
+
+// Dump returns the value at p with its revision. The error is ErrNotFound
+// where p leads nowhere.
+func (db *DB) Dump(p Pointer) (Dump, error) {
+	var d Dump
+	err := db.View(func(tx *Tx) error {
+		d.ID = tx.id
+		return tx.Get(p, &d.Value)
+	})
+	return d, err
+}
+
+// Put sets the value at p: Update with one Tx.Put.
+func (db *DB) Put(ctx context.Context, p Pointer, v any) (Revision, error) {
+	raw, ok := v.(json.RawMessage)
+	if !ok {
+		var err error
+		if raw, err = json.Marshal(v); err != nil {
+			return Revision{}, &PointerError{"put", p, cause{ErrInvalid, err}}
+		}
+	}
+	return db.Update(ctx, func(tx *Tx) error { return tx.Put(p, raw) })
+}
+
+// Apply applies a patch, all of it or nothing: Update with one Tx.Apply.
+func (db *DB) Apply(ctx context.Context, patch Patch) (Revision, error) {
+	return db.Update(ctx, func(tx *Tx) error { return tx.Apply(patch) })
+}

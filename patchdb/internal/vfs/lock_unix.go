@@ -1,0 +1,26 @@
+//go:build unix
+
+package vfs
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+// Lock takes an advisory lock (flock): it belongs to the open file, so that a
+// second Open in this process is refused as well, and dies with the process.
+func (f osFile) Lock() error {
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case err == syscall.EINTR:
+			continue
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			return ErrLocked
+		}
+		return &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+	}
+}
