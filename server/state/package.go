@@ -1,0 +1,74 @@
+package state
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Package is one entry of packageData.
+type Package struct {
+	StateInfo           StateInfo                  `json:"stateInfo"`
+	StatusInfo          StatusInfo                 `json:"statusInfo"`
+	State               string                     `json:"state"`        // ours: what the package is doing, see the States
+	DesiredState        string                     `json:"desiredState"` // ours: "running" or "stopped"
+	S9pk                string                     `json:"s9pk"`         // file name below DIR/packages
+	Registry            *string                    `json:"registry"`
+	DeveloperKey        string                     `json:"developerKey"` // hex, the archive's signer
+	Icon                string                     `json:"icon"`         // data URL
+	LastBackup          *time.Time                 `json:"lastBackup"`
+	CurrentDependencies map[string]json.RawMessage `json:"currentDependencies"`
+	Actions             map[string]json.RawMessage `json:"actions"`
+	Tasks               map[string]json.RawMessage `json:"tasks"`
+	Hosts               map[string]Host            `json:"hosts"`
+	OutboundGateway     *string                    `json:"outboundGateway"`
+	Plugin              map[string]any             `json:"plugin"`
+}
+
+// What a package is doing (Package.State). A package that is being installed
+// is listed with StateInstalling from the first proven byte of its manifest.
+const (
+	StateInstalling = "installing"
+	StateStopped    = "stopped"
+	StateStarting   = "starting"
+	StateRunning    = "running"
+	StateStopping   = "stopping"
+	StateRestarting = "restarting"
+	StateRemoving   = "removing"
+	StateFailed     = "failed" // its code does not load; statusInfo.error says why; restart tries again
+)
+
+// StateInfo is the install state of StartOS's model: "installing",
+// "installed", "removing".
+type StateInfo struct {
+	State    string          `json:"state"`
+	Manifest json.RawMessage `json:"manifest"`
+}
+
+// StatusInfo is what effects read and write of a service's run state.
+type StatusInfo struct {
+	Health  map[string]HealthResult `json:"health"`
+	Error   *ErrorData              `json:"error"`
+	Started *time.Time              `json:"started"`
+	Desired DesiredStatus           `json:"desired"`
+}
+
+// HealthResult is the last word of one health check.
+type HealthResult struct {
+	Name    string  `json:"name"`
+	Result  string  `json:"result"` // success, disabled, starting, waiting, loading, failure
+	Message *string `json:"message"`
+}
+
+// DesiredStatus is the tagged desired status of StartOS's model.
+type DesiredStatus struct {
+	Main         string `json:"main"` // stopped, running, restarting, backing-up
+	RestartAgain *bool  `json:"restartAgain,omitempty"`
+	OnComplete   string `json:"onComplete,omitempty"`
+}
+
+// ErrorData is an error as it stands in the document.
+type ErrorData struct {
+	Details string `json:"details"`
+	Debug   string `json:"debug"`
+	Info    any    `json:"info"`
+}
