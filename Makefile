@@ -1,0 +1,64 @@
+# selfstead. `make up` runs a server from this checkout, `make test` runs every
+# test; both install what is missing from Debian's packages first and want root.
+
+SHELL       := /bin/bash -euo pipefail
+GO          ?= go
+DIR         ?= .stead
+LISTEN      ?= 127.0.0.1:8080
+EXAMPLE     := examples/services/hello-world
+EXAMPLE_PKG := bin/hello-world.s9pk
+GUEST       := server/embedded/dist/start-container
+
+# Debian packages: what a build needs, what packing and the base image need on
+# top, and what only tests call (the nft, lxc-start and ip programs as oracles).
+BUILD_PKGS  := gcc libc6-dev pkg-config lxc-dev liblxc-common
+RUN_PKGS    := mmdebstrap squashfs-tools ca-certificates
+TEST_PKGS   := lxc nftables iproute2 conntrack strace b3sum
+
+export CGO_ENABLED := 1
+
+.PHONY: up build test check unit example base bench fuzz golden clean deps-build deps-run deps-test
+
+up: build example base
+	@exec bin/stead up --dir $(DIR) --listen $(LISTEN) --base-image "$$(cat bin/base.path)" --package $(EXAMPLE_PKG)
+
+build: deps-build $(GUEST)
+	$(GO) build -trimpath -o bin/stead ./server/cmd/stead
+
+# The static program that runs inside containers, embedded into stead.
+$(GUEST): $(shell find lxcrt/guest -name '*.go' -not -name '*_test.go') go.mod
+	@mkdir -p $(@D)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $@ ./lxcrt/guest/cmd/start-container
+
+# The example service: bundled by esbuild, packed and signed by our own tool.
+example: $(EXAMPLE_PKG)
+$(EXAMPLE_PKG): $(shell find $(EXAMPLE) -type f -not -path '*/node_modules/*' -not -path '*/javascript/*') | build deps-run
+	cd $(EXAMPLE) && npm install --no-audit --no-fund --no-package-lock --loglevel=error && npm run -s check && npm run -s build
+	bin/stead s9pk pack --key bin/example-key.pem --arch "$$(uname -m)" --output $@ $(EXAMPLE)
+
+# The Debian image that every service container starts from.
+base: bin/base.path
+bin/base.path: | build deps-run
+	bin/stead base build --cache bin/base > $@.part
+	mv $@.part $@
+
+test: deps-build deps-run deps-test build check unit
+
+check: $(GUEST)
+	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not gofmt: $$out"; exit 1; }
+	$(GO) vet ./...
+
+unit: example base
+	STEAD_BIN=$(abspath bin/stead) STEAD_BASE="$$(cat bin/base.path)" STEAD_EXAMPLE=$(abspath $(EXAMPLE_PKG)) \
+		$(GO) test -timeout 20m ./...
+	$(GO) test -timeout 10m -race ./patchdb/... ./server/operation/... ./server/journal/... ./server/network/... ./nat
+
+deps-build:
+	@.ci/deps $(BUILD_PKGS)
+deps-run:
+	@.ci/deps $(RUN_PKGS)
+deps-test:
+	@.ci/deps $(TEST_PKGS)
+
+clean:
+	rm -rf bin .cache $(GUEST) $(EXAMPLE)/javascript $(EXAMPLE)/node_modules
