@@ -1,0 +1,331 @@
+package nat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options tunes New. The zero value suits production.
+type Options struct {
+	Table  string       // name of our nftables table, family inet; "" means "selfstead"
+	Logger *slog.Logger // nil means silent
+}
+
+// Controller keeps one table of one network namespace. It is safe for
+// concurrent use. Rules outlive it: Close leaves them in force, CleanUp
+// removes them.
+type Controller struct {
+	table  string
+	log    *slog.Logger
+	chains []chainDef
+	bit    int
+	ns     *namespace
+
+	mu      sync.Mutex
+	closed  bool
+	nft     *socket
+	route   *socket
+	flows   *socket
+	applied bool   // cfg is what Apply last brought about
+	cfg     Config // shares nothing with callers
+	plan    *plan  // nil when it must be made anew from cfg
+	gen     uint32 // generation at which the kernel was known to match; 0 when not known
+	swept   bool   // flows of forwards that died with an earlier process are gone
+	monitor *monitor
+}
+
+// New opens a controller for the caller's current network namespace, wherever
+// it is used from later on. It changes nothing.
+func New(o Options) (*Controller, error) {
+	c := &Controller{table: o.Table, log: o.Logger}
+	if c.table == "" {
+		c.table = "selfstead"
+	}
+	if len(c.table) > 120 || !printable(c.table) {
+		return nil, fmt.Errorf("%w: table name %q", ErrInvalid, c.table)
+	}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	c.bit = labelBit(c.table)
+	c.chains = layout(c.bit)
+	if err := c.open(); err != nil {
+		c.release()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Controller) open() (err error) {
+	if c.ns, err = currentNamespace(); err != nil {
+		return err
+	}
+	return c.ns.do(func() error {
+		for _, s := range []struct {
+			at    **socket
+			proto int
+		}{{&c.nft, unix.NETLINK_NETFILTER}, {&c.route, unix.NETLINK_ROUTE}, {&c.flows, unix.NETLINK_NETFILTER}} {
+			if *s.at, err = openSocket(s.proto); err != nil {
+				return err
+			}
+		}
+		c.monitor, err = openMonitor(c)
+		return err
+	})
+}
+
+func (c *Controller) release() {
+	for _, s := range []*socket{c.nft, c.route, c.flows} {
+		if s != nil {
+			s.close()
+		}
+	}
+	if c.ns != nil {
+		c.ns.close()
+	}
+}
+
+// Close stops following changes and releases the sockets. The rules stay in
+// force. Closing again does nothing.
+func (c *Controller) Close() error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil
+	}
+	c.closed = true
+	c.mu.Unlock()
+	c.monitor.stop()
+	c.release()
+	return nil
+}
+
+// Apply makes the kernel match cfg. The switch is one transaction and traffic
+// never sees a state between; on any error the old rules stay. Applying an
+// equal Config again writes nothing and cuts no flow. Flows of forwards that
+// went, or that lead elsewhere now, are deleted, and no others. What was
+// written is read back. Returns a *ConfigError (ErrInvalid), ErrConflict,
+// ErrReadBack or a *KernelError.
+//
+// One forward more or less costs the same however many there are.
+func (c *Controller) Apply(ctx context.Context, cfg Config) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return ErrClosed
+	}
+	env, err := readEnvironment(c.route)
+	if err != nil {
+		return err
+	}
+	if err := c.prepare(cfg, env); err != nil {
+		return err
+	}
+	stale, err := c.install(ctx, cfg)
+	if err != nil {
+		c.restore(ctx)
+		return err
+	}
+	c.remember(cfg)
+	if stale || !c.swept {
+		if err := c.sweep(); err != nil {
+			c.plan = nil // the sweep is tried again with the next Apply
+			c.swept = false
+			return err
+		}
+		c.swept = true
+	}
+	return nil
+}
+
+// prepare makes the plan for cfg, or leaves everything as it was.
+func (c *Controller) prepare(cfg Config, env Environment) error {
+	if c.plan == nil && c.applied {
+		p, err := newPlan(c.cfg, env)
+		if err != nil {
+			return err
+		}
+		c.plan, c.gen = p, 0
+	}
+	if c.plan == nil {
+		p, err := newPlan(cfg, env)
+		if err != nil {
+			return err
+		}
+		c.plan, c.gen = p, 0
+		return nil
+	}
+	if err := c.plan.change(c.cfg, cfg); err != nil {
+		return err
+	}
+	c.plan.setEnvironment(env)
+	return nil
+}
+
+// install brings the kernel to the plan. It reports whether forwards went or
+// changed, so that flows may be stale.
+func (c *Controller) install(ctx context.Context, cfg Config) (stale bool, err error) {
+	if err := c.beforeSwitch(); err != nil {
+		return false, err
+	}
+	if stale, err = c.sync(ctx); err != nil {
+		return false, err
+	}
+	return stale, c.afterSwitch()
+}
+
+// remember keeps cfg, sharing what did not change with the copy held so far.
+func (c *Controller) remember(cfg Config) {
+	out := make([]Forward, len(cfg.Forwards))
+	for i := range cfg.Forwards {
+		out[i] = *c.plan.byName[cfg.Forwards[i].Name]
+	}
+	c.cfg, c.applied = Config{Forwards: out}, true
+}
+
+// restore goes back to the last applied state after a failure; nothing is left
+// of the failed one where the kernel still listens.
+func (c *Controller) restore(ctx context.Context) {
+	c.plan, c.gen = nil, 0
+	if !c.applied {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreTimeout)
+	defer cancel()
+	env, err := readEnvironment(c.route)
+	if err == nil {
+		err = c.prepare(c.cfg, env)
+	}
+	if err == nil {
+		_, err = c.install(ctx, c.cfg)
+	}
+	if err != nil {
+		c.plan, c.gen = nil, 0
+		c.log.Error("nat: cannot go back to the state before", "err", err)
+	}
+}
+
+// sync writes the difference between plan and kernel.
+func (c *Controller) sync(ctx context.Context) (stale bool, err error) {
+	wrote := false
+	for range maxTries {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		work, err := c.difference()
+		if errors.Is(err, errMoved) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		stale = stale || work.stale()
+		if work.empty() {
+			c.gen = work.gen
+			c.plan.settle()
+			return stale, nil
+		}
+		if wrote && work.full {
+			// What we wrote is not what is there, and a generation of ours was the last one.
+			return false, fmt.Errorf("%w: %s", ErrReadBack, work.describe())
+		}
+		gen, err := c.write(work)
+		if errors.Is(err, unix.ERESTART) || errors.Is(err, errMoved) {
+			c.gen = 0
+			continue
+		}
+		if err != nil {
+			c.gen = 0
+			return false, err
+		}
+		exact, err := c.verify(work, gen)
+		if err != nil {
+			c.gen = 0
+			return false, err
+		}
+		if exact {
+			c.gen = gen
+			c.plan.settle()
+			return stale, nil
+		}
+		wrote, c.gen = !work.moved, 0
+	}
+	return false, fmt.Errorf("%w: gave up after %d tries", ErrConflict, maxTries)
+}
+
+// Forwards reads back what is in force, from the kernel alone: forwards applied
+// by another process are listed too. They come in the order of their sources.
+func (c *Controller) Forwards(ctx context.Context) ([]Forward, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, ErrClosed
+	}
+	for range maxTries {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		t, err := readTable(c.nft, c.table)
+		if errors.Is(err, errMoved) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return t.forwards(), nil
+	}
+	return nil, fmt.Errorf("%w: gave up reading after %d tries", ErrConflict, maxTries)
+}
+
+// CleanUp removes everything of ours, also what a dead process left: the table,
+// the flows that it translated, hairpin modes and sysctls that it had set. The
+// controller can be used again afterwards.
+func (c *Controller) CleanUp(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return ErrClosed
+	}
+	c.plan, c.gen, c.applied, c.cfg = nil, 0, false, Config{}
+	for range maxTries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		t, err := readTable(c.nft, c.table)
+		if errors.Is(err, errMoved) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !t.exists {
+			return c.sweep()
+		}
+		if err := c.undoRecords(t); err != nil {
+			return err
+		}
+		b := newBatch(c.table, 0)
+		b.delTable()
+		if _, err := c.nft.commit(b); err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+		return c.sweep()
+	}
+	return fmt.Errorf("%w: gave up after %d tries", ErrConflict, maxTries)
+}
+
+// names returns the sorted keys of a map.
+func names[V any](m map[string]V) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}

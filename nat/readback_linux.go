@@ -1,0 +1,376 @@
+package nat
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"sort"
+
+	"golang.org/x/sys/unix"
+)
+
+// tableState is what the kernel holds of our table.
+type tableState struct {
+	exists   bool
+	gen      uint32
+	sets     map[string]setShape
+	chains   map[string]chainDef // without rules
+	rules    map[string][]string // by chain, in canonical form
+	elements [numSets]map[string]value
+	records  map[string]map[uint32]string // record set -> link index -> note
+}
+
+// errMoved means that the generation changed between two messages of a dump.
+var errMoved = errors.New("nat: rule set changed while it was read")
+
+// dumper reads objects of one generation.
+type dumper struct {
+	s     *socket
+	table string
+	gen   uint32
+	err   error
+}
+
+// dump asks for all objects of a kind; messages of another generation fail it:
+// the kernel does not flag them.
+func (d *dumper) dump(op string, msg int, fill func(a *attrs), visit func(body []byte)) {
+	if d.err != nil {
+		return
+	}
+	a := attrs{[]byte{nfprotoInet, 0, 0, 0}}
+	if fill != nil {
+		a.str(1, d.table)
+		fill(&a)
+	}
+	err := d.s.request(op, d.table, nft(msg), unix.NLM_F_DUMP, a.b, func(m message) {
+		if len(m.body) < 4 {
+			return
+		}
+		if binary.BigEndian.Uint16(m.body[2:]) != uint16(d.gen) {
+			d.err = errMoved
+			return
+		}
+		if m.body[0] == nfprotoInet || msg == unix.NFT_MSG_GETSETELEM {
+			visit(m.body[4:])
+		}
+	})
+	if d.err == nil && err != nil {
+		d.err = err
+		if errors.Is(err, errInterrupted) {
+			d.err = errMoved
+		}
+	}
+}
+
+func (d *dumper) mine(body []byte, tableAttr uint16) bool {
+	for typ, v := range each(body) {
+		if typ == tableAttr {
+			return attrString(v) == d.table
+		}
+	}
+	return false
+}
+
+// readTable reads our table as of the current generation. It returns errMoved
+// when somebody changed the rule set meanwhile.
+func readTable(s *socket, table string) (*tableState, error) {
+	gen, err := s.generation(nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	t := &tableState{gen: gen, sets: map[string]setShape{}, chains: map[string]chainDef{}, rules: map[string][]string{}, records: map[string]map[uint32]string{}}
+	for s := range t.elements {
+		t.elements[s] = map[string]value{}
+	}
+	d := &dumper{s: s, table: table, gen: gen}
+	d.dump("dump tables", unix.NFT_MSG_GETTABLE, nil, func(b []byte) {
+		t.exists = t.exists || d.mine(b, unix.NFTA_TABLE_NAME)
+	})
+	if d.err != nil || !t.exists {
+		return t, d.err
+	}
+	d.dump("dump sets", unix.NFT_MSG_GETSET, func(*attrs) {}, func(b []byte) {
+		if d.mine(b, unix.NFTA_SET_TABLE) {
+			if shape, anonymous := readShape(b); !anonymous {
+				t.sets[shape.name] = shape
+			}
+		}
+	})
+	d.dump("dump chains", unix.NFT_MSG_GETCHAIN, nil, func(b []byte) {
+		if d.mine(b, unix.NFTA_CHAIN_TABLE) {
+			c := readChain(b)
+			t.chains[c.name] = c.chainDef
+		}
+	})
+	d.dump("dump rules", unix.NFT_MSG_GETRULE, func(*attrs) {}, func(b []byte) {
+		if d.mine(b, unix.NFTA_RULE_TABLE) {
+			chain, rule := readRule(b)
+			t.rules[chain] = append(t.rules[chain], rule)
+		}
+	})
+	for s := range setDefs {
+		def := &setDefs[s]
+		if shape, ok := t.sets[def.name]; !ok || !shape.equal(def.shape()) {
+			continue
+		}
+		d.elements(def.name, def.interval, func(k keyed) { t.elements[s][k.key] = k.value })
+	}
+	for _, r := range recordShapes {
+		if _, ok := t.sets[r.name]; !ok {
+			continue
+		}
+		t.records[r.name] = map[uint32]string{}
+		d.elements(r.name, false, func(k keyed) {
+			t.records[r.name][binary.NativeEndian.Uint32([]byte(k.key))] = k.note
+		})
+	}
+	return t, d.err
+}
+
+func (d *dumper) elements(set string, interval bool, visit func(keyed)) {
+	d.dump("dump elements of "+set, unix.NFT_MSG_GETSETELEM, func(a *attrs) { a.str(unix.NFTA_SET_ELEM_LIST_SET, set) }, func(b []byte) {
+		eachElement(b, interval, visit)
+	})
+}
+
+func eachElement(b []byte, interval bool, visit func(keyed)) {
+	for typ, list := range each(b) {
+		if typ != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+			continue
+		}
+		for _, e := range each(list) {
+			var k keyed
+			var end []byte
+			for typ, v := range each(e) {
+				switch typ {
+				case unix.NFTA_SET_ELEM_KEY:
+					k.key = string(dataValue(v))
+				case setElemKeyEnd:
+					end = dataValue(v)
+				case unix.NFTA_SET_ELEM_DATA:
+					k.data = string(dataValue(v))
+				case unix.NFTA_SET_ELEM_USERDATA:
+					k.note = string(v)
+				}
+			}
+			if interval {
+				if end == nil {
+					end = []byte(k.key)
+				}
+				k.key += string(end)
+			}
+			visit(k)
+		}
+	}
+}
+
+func dataValue(b []byte) []byte {
+	for typ, v := range each(b) {
+		if typ == unix.NFTA_DATA_VALUE {
+			return v
+		}
+	}
+	return nil
+}
+
+func readShape(b []byte) (s setShape, anonymous bool) {
+	for typ, v := range each(b) {
+		switch typ {
+		case unix.NFTA_SET_NAME:
+			s.name = attrString(v)
+		case unix.NFTA_SET_FLAGS:
+			s.flags = attrUint32(v)
+		case unix.NFTA_SET_KEY_TYPE:
+			s.keyType = attrUint32(v)
+		case unix.NFTA_SET_KEY_LEN:
+			s.keyLen = attrUint32(v)
+		case unix.NFTA_SET_DATA_TYPE:
+			s.dataType = attrUint32(v)
+		case unix.NFTA_SET_DATA_LEN:
+			s.dataLen = attrUint32(v)
+		case unix.NFTA_SET_DESC:
+			for typ, v := range each(v) {
+				if typ != 2 { // NFTA_SET_DESC_CONCAT
+					continue
+				}
+				for _, e := range each(v) {
+					for _, n := range each(e) {
+						s.fields = append(s.fields, field{size: int(attrUint32(n))})
+					}
+				}
+			}
+		}
+	}
+	return s, s.flags&unix.NFT_SET_ANONYMOUS != 0
+}
+
+func (s setShape) equal(t setShape) bool {
+	return s.name == t.name && s.flags == t.flags && s.keyType == t.keyType && s.keyLen == t.keyLen &&
+		s.dataType == t.dataType && s.dataLen == t.dataLen &&
+		slices.EqualFunc(s.fields, t.fields, func(a, b field) bool { return a.size == b.size })
+}
+
+// foreignChain is a chain as the kernel describes it.
+type foreignChain struct {
+	chainDef
+	table  string
+	family byte
+	typ    string
+	policy uint32
+	base   bool
+}
+
+func readChain(b []byte) (c foreignChain) {
+	c.policy = 1
+	for typ, v := range each(b) {
+		switch typ {
+		case unix.NFTA_CHAIN_TABLE:
+			c.table = attrString(v)
+		case unix.NFTA_CHAIN_NAME:
+			c.name = attrString(v)
+		case unix.NFTA_CHAIN_TYPE:
+			c.typ = attrString(v)
+			c.nat = c.typ == "nat"
+		case unix.NFTA_CHAIN_POLICY:
+			c.policy = attrUint32(v)
+		case unix.NFTA_CHAIN_HOOK:
+			c.base = true
+			for typ, v := range each(v) {
+				switch typ {
+				case unix.NFTA_HOOK_HOOKNUM:
+					c.hook = attrUint32(v)
+				case unix.NFTA_HOOK_PRIORITY:
+					c.priority = int32(attrUint32(v))
+				}
+			}
+		}
+	}
+	return c
+}
+
+func readRule(b []byte) (chain, canonical string) {
+	for typ, v := range each(b) {
+		switch typ {
+		case unix.NFTA_RULE_CHAIN:
+			chain = attrString(v)
+		case unix.NFTA_RULE_EXPRESSIONS:
+			canonical = canonicalExprs(v)
+		}
+	}
+	return chain, canonical
+}
+
+// registerAttrs names the attributes that hold register numbers.
+var registerAttrs = map[string][]uint16{
+	"payload": {1, 5}, "meta": {1, 3}, "cmp": {1}, "lookup": {2, 3}, "bitwise": {1, 2},
+	"ct": {1, 4}, "nat": {3, 4, 5, 6}, "fib": {1}, "immediate": {1},
+}
+
+// canonicalExprs brings a rule's expressions into one form, whether they were
+// built here or came from the kernel, which names registers differently, spells
+// out defaults, numbers anonymous sets and orders attributes in its own way.
+func canonicalExprs(list []byte) string {
+	var out bytes.Buffer
+	for _, e := range each(list) {
+		var name string
+		var data []byte
+		for typ, v := range each(e) {
+			switch typ {
+			case unix.NFTA_EXPR_NAME:
+				name = attrString(v)
+			case unix.NFTA_EXPR_DATA:
+				data = v
+			}
+		}
+		out.WriteString(name)
+		out.WriteByte('(')
+		writeCanonical(&out, name, data)
+		out.WriteByte(')')
+	}
+	return out.String()
+}
+
+func writeCanonical(out *bytes.Buffer, name string, data []byte) {
+	vals := map[uint16][]byte{}
+	for typ, v := range each(data) {
+		vals[typ] = bytes.Clone(v)
+	}
+	for _, typ := range registerAttrs[name] {
+		if v := vals[typ]; len(v) == 4 {
+			if r := attrUint32(v); r >= 8 && r%4 == 0 && r < 24 {
+				binary.BigEndian.PutUint32(v, r/4-1)
+			}
+		}
+	}
+	zero := func(typ uint16) {
+		if v, ok := vals[typ]; ok && attrUint32(v) == 0 {
+			delete(vals, typ)
+		}
+	}
+	switch name {
+	case "lookup":
+		zero(unix.NFTA_LOOKUP_FLAGS)
+		delete(vals, unix.NFTA_LOOKUP_SET_ID)
+		if bytes.HasPrefix(vals[unix.NFTA_LOOKUP_SET], []byte("__set")) {
+			vals[unix.NFTA_LOOKUP_SET] = []byte(protocolSet + "\x00")
+		}
+	case "bitwise":
+		zero(6) // NFTA_BITWISE_OP: mask and xor
+	case "nat":
+		if bytes.Equal(vals[unix.NFTA_NAT_REG_ADDR_MAX], vals[unix.NFTA_NAT_REG_ADDR_MIN]) {
+			delete(vals, unix.NFTA_NAT_REG_ADDR_MAX)
+		}
+		if bytes.Equal(vals[unix.NFTA_NAT_REG_PROTO_MAX], vals[unix.NFTA_NAT_REG_PROTO_MIN]) {
+			delete(vals, unix.NFTA_NAT_REG_PROTO_MAX)
+		}
+		if f := attrUint32(vals[unix.NFTA_NAT_FLAGS]); vals[unix.NFTA_NAT_REG_PROTO_MIN] == nil || f&^uint32(3) == 0 {
+			delete(vals, unix.NFTA_NAT_FLAGS) // map ips, proto specified: follow from the registers
+		}
+	case "masq":
+		zero(1)
+	case "payload":
+		zero(6)
+		zero(7)
+		zero(8)
+	}
+	types := make([]int, 0, len(vals))
+	for typ := range vals {
+		types = append(types, int(typ))
+	}
+	sort.Ints(types)
+	for _, typ := range types {
+		out.WriteByte(byte(typ))
+		out.WriteByte('=')
+		writeValue(out, vals[uint16(typ)])
+		out.WriteByte(';')
+	}
+}
+
+const hexDigits = "0123456789abcdef"
+
+// writeValue writes an attribute's value without the nested bit of inner ones.
+func writeValue(out *bytes.Buffer, v []byte) {
+	for i, c := range v {
+		if i%4 == 3 && len(v) > 4 && nestedHead(v, i) {
+			c &^= 0x80
+		}
+		out.WriteByte(hexDigits[c>>4])
+		out.WriteByte(hexDigits[c&15])
+	}
+}
+
+// nestedHead reports whether byte i ends an attribute head with the nested bit.
+func nestedHead(v []byte, i int) bool {
+	n := int(binary.NativeEndian.Uint16(v[i-3:]))
+	return n >= 4 && i-3+n <= len(v) && v[i]&0x80 != 0
+}
+
+// ruleForm is the canonical form of a rule of ours.
+func ruleForm(r *ruleDef) (string, error) {
+	list, err := marshalExprs(r.exprs, 0)
+	if err != nil {
+		return "", err
+	}
+	return canonicalExprs(list), nil
+}
