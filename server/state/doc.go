@@ -8,7 +8,11 @@
 // is ours alone says so in its comment.
 package state
 
-import "github.com/selfstead/selfstead/patchdb"
+import (
+	"time"
+
+	"github.com/selfstead/selfstead/patchdb"
+)
 
 // Pointers to the parts that more than one room uses.
 const (
@@ -46,12 +50,16 @@ type PrivatePart struct {
 	Ports    map[string]PortOwner   `json:"ports"`    // key: outside port, decimal
 	Subnet4  string                 `json:"subnet4"`  // the containers' subnets, CIDR, chosen once
 	Subnet6  string                 `json:"subnet6"`
+
+	KeptData      map[string]time.Time `json:"keptData"`      // packages removed without their volumes, and when
+	Notifications []Notification       `json:"notifications"` // oldest first
 }
 
 // New is the document of a server that has just been set up.
 func New() Document {
 	return Document{
-		Public:  PublicPart{PackageData: map[string]Package{}},
-		Private: PrivatePart{Sessions: map[string]Session{}, Services: map[string]ServiceKeep{}, Ports: map[string]PortOwner{}},
+		Public: PublicPart{PackageData: map[string]Package{}},
+		Private: PrivatePart{Sessions: map[string]Session{}, Services: map[string]ServiceKeep{}, Ports: map[string]PortOwner{},
+			KeptData: map[string]time.Time{}, Notifications: []Notification{}},
 	}
 }

@@ -9,6 +9,8 @@ type Server struct {
 	Hostname string  `json:"hostname"` // the machine's
 	Claimed  bool    `json:"claimed"`  // false until POST /v1/setup:claim succeeded
 	Network  Network `json:"network"`
+
+	UnreadNotificationCount int `json:"unreadNotificationCount"`
 }
 
 // Network is what the server knows of its own addresses.
@@ -41,8 +43,23 @@ type Session struct {
 type ServiceKeep struct {
 	IDBase    uint32 `json:"idBase"`    // first host id of the 65,536 that are the package's own
 	Container string `json:"container"` // LXC name of the current container, "" when none
+	Spec      string `json:"spec"`      // fingerprint of what that container was made from
 	Addr4     string `json:"addr4"`     // the container's addresses
 	Addr6     string `json:"addr6"`
+	KeepData  bool   `json:"keepData"` // while removing: volumes and logs stay
+}
+
+// Notification is one message to the owner (StartOS data model).
+type Notification struct {
+	ID        uint32    `json:"id"`
+	PackageID *string   `json:"packageId"`
+	CreatedAt time.Time `json:"createdAt"`
+	Code      uint32    `json:"code"`  // 0 no data, 1 backup report, 2 data is markdown
+	Level     string    `json:"level"` // success, info, warning, error
+	Title     string    `json:"title"`
+	Message   string    `json:"message"`
+	Data      any       `json:"data"`
+	Seen      bool      `json:"seen"`
 }
 
 // PortOwner says who holds an outside port.

@@ -1,0 +1,138 @@
+package network
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"github.com/selfstead/selfstead/nat"
+	"github.com/selfstead/selfstead/server/state"
+)
+
+// Container is where a package's traffic goes.
+type Container struct{ Addr4, Addr6 netip.Addr }
+
+func (c Container) addr(v4 bool) netip.Addr {
+	if v4 {
+		return c.Addr4
+	}
+	return c.Addr6
+}
+
+// forwards turns the hosts of every package into nat's Config. Pure; packages
+// without a container have none.
+func forwards(hosts map[string]map[string]state.Host, containers map[string]Container, own []Own) nat.Config {
+	var cfg nat.Config
+	add := func(pkg, host string, external, internal uint16, count int) {
+		c, ok := containers[pkg]
+		if !ok {
+			return
+		}
+		for _, o := range own {
+			ip := o.Prefix.Addr()
+			target := c.addr(ip.Is4())
+			if !target.IsValid() {
+				continue
+			}
+			cfg.Forwards = append(cfg.Forwards, nat.Forward{
+				Name:   name(netip.AddrPortFrom(ip, external), pkg, host),
+				Source: netip.AddrPortFrom(ip, external),
+				Target: nat.Target{Addr: target, Prefix: target.BitLen(), Port: internal},
+				Count:  count,
+			})
+		}
+	}
+	for _, pkg := range slices.Sorted(maps.Keys(hosts)) {
+		for _, id := range slices.Sorted(maps.Keys(hosts[pkg])) {
+			h := hosts[pkg][id]
+			for _, port := range slices.Sorted(maps.Keys(h.Bindings)) {
+				if b := h.Bindings[port]; b.Enabled && b.Net.AssignedPort != nil {
+					add(pkg, id, *b.Net.AssignedPort, number(port), 1)
+				}
+			}
+			for _, port := range slices.Sorted(maps.Keys(h.BindingRanges)) {
+				if r := h.BindingRanges[port]; r.Enabled {
+					add(pkg, id, r.ExternalStartPort, number(port), r.NumberOfPorts)
+				}
+			}
+		}
+	}
+	return cfg
+}
+
+// name tells a forward apart by its outside address and says whose it is; nat
+// takes 120 bytes at the most.
+func name(source netip.AddrPort, pkg, host string) string {
+	n := source.String() + " " + pkg + "/" + host
+	return n[:min(len(n), 120)]
+}
+
+func number(port string) uint16 {
+	n, _ := strconv.ParseUint(port, 10, 16)
+	return uint16(n)
+}
+
+// available lists the addresses of an outside port, as effects and clients of
+// the document read them.
+func available(own []Own, port *uint16, ssl bool) []state.HostnameInfo {
+	out := []state.HostnameInfo{}
+	if port == nil {
+		return out
+	}
+	for _, o := range own {
+		ip := o.Prefix.Addr()
+		info := state.HostnameInfo{
+			SSL: ssl, Public: public(ip), Hostname: ip.String(), Port: port,
+			Metadata: state.HostnameMetadata{Kind: "ipv4", Gateway: o.Gateway},
+		}
+		if ip.Is6() {
+			info.Metadata.Kind = "ipv6"
+			info.Metadata.ScopeID = new(int)
+		}
+		out = append(out, info)
+	}
+	return out
+}
+
+// public says whether an IPv4 address of the server is reachable from anywhere;
+// documentation and shared address space (RFC 6598) count as not.
+func public(ip netip.Addr) bool {
+	return ip.Is4() && ip.IsGlobalUnicast() && !ip.IsPrivate() && !netip.MustParsePrefix("100.64.0.0/10").Contains(ip)
+}
+
+// refresh recomputes the addresses of hosts in place and says whether anything
+// changed.
+func refresh(hosts map[string]state.Host, own []Own) (changed bool) {
+	for _, h := range hosts {
+		for port, b := range h.Bindings {
+			now := []state.HostnameInfo{}
+			if b.Enabled {
+				now = available(own, b.Net.AssignedPort, b.Options.Secure != nil && b.Options.Secure.SSL)
+			}
+			if !sameAddresses(now, b.Addresses.Available) {
+				b.Addresses.Available, changed = now, true
+				h.Bindings[port] = b
+			}
+		}
+		for port, r := range h.BindingRanges {
+			now := []state.HostnameInfo{}
+			if r.Enabled {
+				now = available(own, &r.ExternalStartPort, false)
+			}
+			if !sameAddresses(now, r.Addresses.Available) {
+				r.Addresses.Available, changed = now, true
+				h.BindingRanges[port] = r
+			}
+		}
+	}
+	return changed
+}
+
+func sameAddresses(a, b []state.HostnameInfo) bool {
+	return slices.EqualFunc(a, b, func(x, y state.HostnameInfo) bool {
+		return x.SSL == y.SSL && x.Public == y.Public && x.Hostname == y.Hostname &&
+			x.Metadata.Kind == y.Metadata.Kind && x.Metadata.Gateway == y.Metadata.Gateway &&
+			x.Port != nil && y.Port != nil && *x.Port == *y.Port
+	})
+}
