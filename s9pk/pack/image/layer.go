@@ -136,8 +136,9 @@ func xattrs(records map[string]string) map[string]string {
 // through a link (/lib), stay as they are and are only added to. Names beginning
 // with ".wh." are ordinary here. Sockets are skipped.
 //
-// With undated, files get the time that the whole image has: those of a folder
-// that a version control system checks out say nothing.
+// With undated, files get the time that the whole image has and lose the write
+// permission of others than their owner: in a folder that a version control system
+// checked out, neither says anything.
 func (t *tree) addDir(ctx context.Context, dir string, keep, undated bool) error {
 	t.layer++
 	links := map[fileID]*node{}
@@ -188,6 +189,7 @@ func (t *tree) addDir(ctx context.Context, dir string, keep, undated bool) error
 		}
 		if undated {
 			n.hdr.ModTime = time.Time{}
+			n.hdr.Mode &^= 0o022
 		}
 		if linked && !fi.IsDir() {
 			links[id] = n

@@ -1,0 +1,233 @@
+package s9pk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/selfstead/selfstead/s9pk/merkle"
+)
+
+// File is the body of one file in an archive. It is safe to share.
+type File struct {
+	Path     string
+	Hash     merkle.Hash
+	Size     int64
+	Position int64 // absolute offset of the first byte in the archive; not signed
+
+	a *Archive
+}
+
+// bodySource is how a body stands in a tree that is written again.
+type bodySource struct{ f *File }
+
+func (s bodySource) Size() int64                  { return s.f.Size }
+func (s bodySource) Open() (io.ReadCloser, error) { return s.f.Stream() }
+
+func (f *File) fail(op string, err error) error {
+	return &EntryError{Op: op, Path: f.Path, Offset: f.Position, Err: err}
+}
+
+// check refuses a body that does not lie within the archive.
+func (f *File) check(op string) error {
+	if f.inside(f.a.size) {
+		return nil
+	}
+	return f.fail(op, fmt.Errorf("%w: %d bytes at %d, the archive has %d", ErrTruncated, f.Size, f.Position, f.a.size))
+}
+
+func (f *File) mismatch(op string, got merkle.Hash) error {
+	return f.fail(op, fmt.Errorf("%w: content hashes to %s, signed is %s", ErrHashMismatch, got, f.Hash))
+}
+
+// ReadAll returns the proven content. More than limit bytes are refused with
+// ErrLimit before anything is read; limit 0 means no limit.
+func (f *File) ReadAll(limit int64) ([]byte, error) {
+	if limit > 0 && f.Size > limit {
+		return nil, f.fail("read", fmt.Errorf("%w: %d bytes, at most %d are read", ErrLimit, f.Size, limit))
+	}
+	if err := f.check("read"); err != nil {
+		return nil, err
+	}
+	b := make([]byte, f.Size)
+	if n, err := f.a.r.ReadAt(b, f.Position); int64(n) < f.Size {
+		if err == nil || errors.Is(err, io.EOF) {
+			err = fmt.Errorf("%w: %d of %d bytes", ErrTruncated, n, f.Size)
+		}
+		return nil, f.fail("read", err)
+	}
+	if got := merkle.Sum(b); got != f.Hash {
+		return nil, f.mismatch("read", got)
+	}
+	return b, nil
+}
+
+// Verify reads the body once and proves it.
+func (f *File) Verify(ctx context.Context) error { return f.verify(ctx, 0, nil) }
+
+func (f *File) verify(ctx context.Context, workers int, progress func(n int64)) error {
+	if err := f.check("verify"); err != nil {
+		return err
+	}
+	got, err := merkle.HashAt(ctx, f.a.r, f.Position, f.Size, workers, progress)
+	if err != nil {
+		return f.fail("verify", err)
+	}
+	if got != f.Hash {
+		return f.mismatch("verify", got)
+	}
+	return nil
+}
+
+// Section gives the stored bytes without any check, for what checks them itself.
+func (f *File) Section() *io.SectionReader {
+	return io.NewSectionReader(f.a.r, f.Position, f.Size)
+}
+
+// Proof returns what proves parts of the body: from Options.Outboard where it
+// has one, else by reading the whole body once.
+func (f *File) Proof(ctx context.Context) (*merkle.Proof, error) {
+	if err := f.check("read"); err != nil {
+		return nil, err
+	}
+	if ob := f.a.o.Outboard; ob != nil {
+		p, err := ob.Proof(f.Hash, f.Size)
+		if err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return p, wrap(f, err)
+		}
+	}
+	p, err := merkle.BuildProof(ctx, f.a.r, f.Position, f.Size, merkle.DefaultGroup, 0, nil)
+	if err != nil {
+		return nil, f.fail("read", err)
+	}
+	if p.Root() != f.Hash {
+		return nil, f.mismatch("read", p.Root())
+	}
+	return p, nil
+}
+
+func wrap(f *File, err error) error {
+	if err == nil {
+		return nil
+	}
+	return f.fail("read", err)
+}
+
+// Open returns a reader that proves every byte before it hands it on, at any
+// offset. Without an outboard that costs reading the body twice: once here, and
+// again piece by piece, since the first reading keeps hashes and not content.
+func (f *File) Open(ctx context.Context) (*Reader, error) {
+	p, err := f.Proof(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return NewReader(f, p), nil
+}
+
+// Reader reads a body piece by piece, each proven before it is returned. It is
+// an io.Reader, io.ReaderAt, io.Seeker and io.Closer; ReadAt may be called from
+// several goroutines, the others not.
+type Reader struct {
+	f     *File
+	proof *merkle.Proof
+	off   int64
+	group int64 // of buf; -1 when it holds none
+	buf   []byte
+}
+
+// NewReader reads f with a proof that was made for its hash.
+func NewReader(f *File, p *merkle.Proof) *Reader { return &Reader{f: f, proof: p, group: -1} }
+
+// load reads and proves one group.
+func (r *Reader) load(i int64, buf []byte) ([]byte, error) {
+	off, n := r.proof.Span(i)
+	if int64(cap(buf)) < n {
+		buf = make([]byte, r.proof.GroupSize())
+	}
+	buf = buf[:n]
+	if got, err := r.f.a.r.ReadAt(buf, r.f.Position+off); int64(got) < n {
+		if err == nil || errors.Is(err, io.EOF) {
+			err = fmt.Errorf("%w: %d of %d bytes", ErrTruncated, got, n)
+		}
+		return nil, r.fail(off, err)
+	}
+	if err := r.proof.Check(i, buf); err != nil {
+		return nil, r.fail(off, err)
+	}
+	return buf, nil
+}
+
+func (r *Reader) fail(off int64, err error) error {
+	return &EntryError{Op: "read", Path: r.f.Path, Offset: r.f.Position + off, Err: err}
+}
+
+// Read reads on from the current offset.
+func (r *Reader) Read(p []byte) (int, error) {
+	if r.off >= r.f.Size {
+		return 0, io.EOF
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	i := r.off / r.proof.GroupSize()
+	if i != r.group {
+		r.group = -1
+		buf, err := r.load(i, r.buf)
+		if err != nil {
+			return 0, err
+		}
+		r.group, r.buf = i, buf
+	}
+	n := copy(p, r.buf[r.off-i*r.proof.GroupSize():])
+	r.off += int64(n)
+	return n, nil
+}
+
+// ReadAt reads at an offset of the body.
+func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, r.fail(off, fs.ErrInvalid)
+	}
+	var buf []byte
+	n := 0
+	for n < len(p) {
+		if off >= r.f.Size {
+			return n, io.EOF
+		}
+		i := off / r.proof.GroupSize()
+		var err error
+		if buf, err = r.load(i, buf); err != nil {
+			return n, err
+		}
+		c := copy(p[n:], buf[off-i*r.proof.GroupSize():])
+		n += c
+		off += int64(c)
+	}
+	return n, nil
+}
+
+// Seek sets the offset for Read.
+func (r *Reader) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekStart:
+	case io.SeekCurrent:
+		offset += r.off
+	case io.SeekEnd:
+		offset += r.f.Size
+	default:
+		return 0, r.fail(0, fs.ErrInvalid)
+	}
+	if offset < 0 {
+		return 0, r.fail(0, fs.ErrInvalid)
+	}
+	r.off = offset
+	return offset, nil
+}
+
+// Close drops the reader's memory; the archive stays open.
+func (r *Reader) Close() error {
+	r.buf, r.group, r.off = nil, -1, r.f.Size
+	return nil
+}

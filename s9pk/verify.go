@@ -1,0 +1,121 @@
+package s9pk
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+)
+
+// splitFrom is the body size from which several cores share one body.
+const splitFrom = 8 << 20
+
+// bodies lists what has to be read to prove all of the archive, by position.
+// The same stretch with the same hash counts once.
+func (a *Archive) bodies() (files []*File, total int64, err error) {
+	files = a.Files()
+	slices.SortStableFunc(files, func(x, y *File) int {
+		return cmp.Or(cmp.Compare(x.Position, y.Position), cmp.Compare(x.Size, y.Size), slices.Compare(x.Hash[:], y.Hash[:]))
+	})
+	files = slices.CompactFunc(files, func(x, y *File) bool {
+		return x.Position == y.Position && x.Size == y.Size && x.Hash == y.Hash
+	})
+	for _, f := range files {
+		if err := f.check("verify"); err != nil {
+			return nil, 0, err
+		}
+		// No writer lets bodies overlap. Entries are cheap and hashing is not,
+		// so work is bounded by a multiple of what was received.
+		if total += f.Size; total > 4*a.size+1<<20 {
+			return nil, 0, f.fail("verify", fmt.Errorf("%w: bodies overlap", ErrUnsafe))
+		}
+	}
+	return files, total, nil
+}
+
+// Verify proves every body that is present, on all cores. progress, where not
+// nil, is called from one goroutine at a time with the bytes done so far. Of
+// several wrong bodies the error names the first found.
+func (a *Archive) Verify(ctx context.Context, progress func(done, total int64)) error {
+	files, total, err := a.bodies()
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	var done int64
+	report := func(n int64) {
+		if progress == nil {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		done += n
+		progress(done, total)
+	}
+	return a.each(ctx, files, total, report)
+}
+
+func (a *Archive) each(ctx context.Context, files []*File, total int64, report func(int64)) error {
+	workers := runtime.GOMAXPROCS(0)
+	var whole []*File
+	for _, f := range files {
+		// Alone, a body keeps one core busy; one that outweighs a core's share
+		// of all is spread over them.
+		if workers > 1 && f.Size >= splitFrom && f.Size*int64(workers) > total {
+			if err := f.verify(ctx, workers, report); err != nil {
+				return err
+			}
+			continue
+		}
+		whole = append(whole, f)
+	}
+	if len(whole) == 0 {
+		return context.Cause(ctx)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	queue := make(chan *File)
+	var wg sync.WaitGroup
+	for range min(workers, len(whole)) {
+		wg.Go(func() {
+			for f := range queue {
+				if err := f.verify(ctx, 1, report); err != nil {
+					cancel(err) // the first call wins
+				}
+			}
+		})
+	}
+feed:
+	for _, f := range whole {
+		select {
+		case queue <- f:
+		case <-ctx.Done():
+			break feed
+		}
+	}
+	close(queue)
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// BadFiles reads every body and returns the error of each that is wrong, by
+// position; nothing stops at the first. The error is the context's.
+func (a *Archive) BadFiles(ctx context.Context) ([]*EntryError, error) {
+	var bad []*EntryError
+	files := a.Files()
+	slices.SortStableFunc(files, func(x, y *File) int { return cmp.Compare(x.Position, y.Position) })
+	for _, f := range files {
+		err := f.verify(ctx, 0, nil)
+		if ctx.Err() != nil {
+			return bad, context.Cause(ctx)
+		}
+		var ee *EntryError
+		if errors.As(err, &ee) {
+			bad = append(bad, ee)
+		}
+	}
+	return bad, nil
+}
