@@ -5,5 +5,6 @@
 // modes of its source without any privilege, and the same stream gives the same
 // bytes. Open lists and reads an image over any io.ReaderAt, such as the body of
 // a member inside a package, without mounting it; the format itself is handled
-// by github.com/diskfs/go-diskfs.
+// by github.com/diskfs/go-diskfs. Images compressed with gzip, xz, lzma and zstd
+// are read; lzo and lz4 are not.
 package squashfs
