@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/selfstead/selfstead/patchdb/internal/tree"
 	"github.com/selfstead/selfstead/patchdb/internal/wal"
@@ -110,6 +111,10 @@ func (db *DB) compact(ctx context.Context) (err error) {
 	st, from, old := db.tip, db.log.Tail(), db.log
 	db.logMu.Unlock()
 
+	// One that is there is of no use: we hold the database's lock.
+	if err := db.fs.Remove(db.path + newSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	f, err := createNew(db.path, db.fs)
 	if err != nil {
 		return err

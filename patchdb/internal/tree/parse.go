@@ -17,10 +17,10 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("bad JSON at byte %d: %s", e.Offset, e.Reason)
 }
 
-// Parse reads one JSON text (RFC 8259), with nothing after it. It refuses
-// invalid UTF-8, halves of surrogate pairs and numbers beyond float64's range,
-// which would not survive a trip through other readers. Of members with one
-// name the last value counts. The result holds no reference to b.
+// Parse reads one JSON text (RFC 8259), with nothing after it. It refuses what
+// readers disagree about, as I-JSON does (RFC 7493): invalid UTF-8, halves of
+// surrogate pairs, numbers beyond float64's range and two members of one name.
+// The result holds no reference to b.
 func Parse(b []byte) (Node, error) {
 	p := Parser{}
 	return p.Parse(b)
@@ -235,7 +235,11 @@ func (p *Parser) object() (Node, error) {
 	copy(membs, p.membs[base:])
 	clear(p.membs[base:])
 	p.membs = p.membs[:base]
-	return NewObject(membs), nil
+	n := len(membs)
+	if o := NewObject(membs); o.Len() == n {
+		return o, nil
+	}
+	return nil, p.fail("an object with two members of one name")
 }
 
 func (p *Parser) name(b []byte) string {
