@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,6 +40,12 @@ type Controller struct {
 	gen     uint32 // generation at which the kernel was known to match; 0 when not known
 	swept   bool   // flows of forwards that died with an earlier process are gone
 	monitor *monitor
+
+	records map[string]map[uint32]string // what we changed outside the table, as it is noted there; nil: not read yet
+	wanted  map[string]map[uint32]bool   // what has to be changed there
+	asked   map[netip.Addr]bool          // neighbours that were asked for and have not answered
+
+	watchNeighbours atomic.Bool // the monitor cares for neighbour events
 }
 
 // New opens a controller for the caller's current network namespace, wherever

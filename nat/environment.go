@@ -27,11 +27,11 @@ type Link struct {
 
 // Route is a unicast route.
 type Route struct {
-	Dst     netip.Prefix
-	Link    int
-	Gateway bool // leads to a router, not to a neighbour
-	Main    bool // of the main table
-	Metric  uint32
+	Dst    netip.Prefix
+	Link   int
+	Via    netip.Addr // the router it leads to; invalid when the destination is a neighbour
+	Main   bool       // of the main table
+	Metric uint32
 }
 
 // route finds the route to addr by its longest prefix, preferring the main table.
@@ -75,7 +75,7 @@ func (e *Environment) shortcut(target netip.Addr, prefix int) netip.Prefix {
 		return alone
 	}
 	r, ok := e.route(target)
-	if !ok || r.Gateway {
+	if !ok || r.Via.IsValid() {
 		return whole
 	}
 	link := e.Links[r.Link]

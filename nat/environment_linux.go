@@ -144,6 +144,15 @@ func (e *Environment) addAddress(b []byte) {
 	e.Links[index] = l
 }
 
+// nextHop reads a router's address; RTA_VIA puts a family in front.
+func nextHop(typ uint16, b []byte) netip.Addr {
+	if typ == unix.RTA_VIA && len(b) > 2 {
+		b = b[2:]
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
+
 func (e *Environment) addRoute(b []byte) {
 	if len(b) < unix.SizeofRtMsg || b[7] != unix.RTN_UNICAST {
 		return
@@ -161,7 +170,7 @@ func (e *Environment) addRoute(b []byte) {
 		case unix.RTA_OIF:
 			r.Link = int(binary.NativeEndian.Uint32(v))
 		case unix.RTA_GATEWAY, unix.RTA_VIA:
-			r.Gateway = true
+			r.Via = nextHop(typ, v)
 		case unix.RTA_TABLE:
 			table = binary.NativeEndian.Uint32(v)
 		case unix.RTA_PRIORITY:
@@ -170,8 +179,10 @@ func (e *Environment) addRoute(b []byte) {
 			if len(v) >= unix.SizeofRtNexthop {
 				r.Link = int(binary.NativeEndian.Uint32(v[4:]))
 				n := min(int(binary.NativeEndian.Uint16(v)), len(v))
-				for typ := range each(v[unix.SizeofRtNexthop:max(n, unix.SizeofRtNexthop)]) {
-					r.Gateway = r.Gateway || typ == unix.RTA_GATEWAY || typ == unix.RTA_VIA
+				for typ, v := range each(v[unix.SizeofRtNexthop:max(n, unix.SizeofRtNexthop)]) {
+					if typ == unix.RTA_GATEWAY || typ == unix.RTA_VIA {
+						r.Via = nextHop(typ, v)
+					}
 				}
 			}
 		}

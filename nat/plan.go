@@ -17,6 +17,7 @@ type plan struct {
 	spans    map[claim][]portSpan    // ranges with equal bases, by address and protocol (port 0)
 	targets  map[netip.Addr]*subnets // what is known of each target address
 	inner    map[claim][]portSpan    // target ranges, which may overlap; the sets hold their union
+	loopback map[string]bool         // forwards of a loopback address
 	elements [numSets]map[string]*element
 	dirty    [numSets]map[string]*value // what a changed element was before; nil: absent
 }
@@ -56,12 +57,13 @@ func (s *subnets) widest() int {
 
 func newPlan(cfg Config, env Environment) (*plan, error) {
 	p := &plan{
-		env:     env,
-		byName:  make(map[string]*Forward, len(cfg.Forwards)),
-		claims:  make(map[claim]string, 2*len(cfg.Forwards)),
-		spans:   map[claim][]portSpan{},
-		targets: map[netip.Addr]*subnets{},
-		inner:   map[claim][]portSpan{},
+		env:      env,
+		byName:   make(map[string]*Forward, len(cfg.Forwards)),
+		claims:   make(map[claim]string, 2*len(cfg.Forwards)),
+		spans:    map[claim][]portSpan{},
+		targets:  map[netip.Addr]*subnets{},
+		inner:    map[claim][]portSpan{},
+		loopback: map[string]bool{},
 	}
 	for s := range p.elements {
 		n := 0
@@ -131,6 +133,9 @@ func (p *plan) add(f *Forward) *ConfigError {
 	}
 	g := f.Clone()
 	p.byName[f.Name] = &g
+	if f.Source.Addr().IsLoopback() {
+		p.loopback[f.Name] = true
+	}
 	p.each(&g, p.put)
 	p.aim(&g, 1)
 	return nil
@@ -140,6 +145,7 @@ func (p *plan) add(f *Forward) *ConfigError {
 func (p *plan) remove(name string) {
 	f := p.byName[name]
 	delete(p.byName, name)
+	delete(p.loopback, name)
 	p.each(f, func(s setID, key string, _ value) { p.drop(s, key) })
 	p.aim(f, -1)
 	for _, proto := range f.Protocols.numbers() {

@@ -1,0 +1,215 @@
+package nat
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// Attributes of ctnetlink that the dump and the deletion need.
+const (
+	ctaTupleOrig  = 1
+	ctaTupleReply = 2
+	ctaStatus     = 3
+	ctaID         = 12
+	ctaZone       = 18
+	ctaLabels     = 22
+	ctaStatusMask = 26
+
+	ctMsgGet    = 1
+	ctMsgDelete = 2
+
+	statusDstNAT = 1 << 5 // IPS_DST_NAT
+
+	deleteBatch = 1000
+)
+
+func ctnetlink(msg int) uint16 { return unix.NFNL_SUBSYS_CTNETLINK<<8 | uint16(msg) }
+
+// flow is one conntrack entry that we translated.
+type flow struct {
+	family   byte
+	tuple    []byte // the original tuple as the kernel wrote it
+	id, zone []byte
+	proto    uint8
+	src, dst netip.AddrPort // original direction
+	target   netip.AddrPort // where its replies come from
+}
+
+// sweep deletes the flows that carry our label but would not come about under
+// the plan: their forward is gone, leads elsewhere, or is closed to their
+// source. Without a plan that is all of them. A flow kept would stay pinned to
+// its old target for as long as it sends.
+func (c *Controller) sweep() error {
+	var stale []flow
+	for range maxTries {
+		stale = stale[:0]
+		err := c.dumpFlows(func(f flow) {
+			if c.plan == nil || !c.plan.makes(&f) {
+				stale = append(stale, f)
+			}
+		})
+		if errors.Is(err, errInterrupted) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		break
+	}
+	if len(stale) > 0 {
+		c.log.Debug("nat: deleting flows", "flows", len(stale))
+	}
+	return c.deleteFlows(stale)
+}
+
+// dumpFlows visits the flows with our label. The kernel sorts out those that
+// were not translated at all.
+func (c *Controller) dumpFlows(visit func(flow)) error {
+	a := attrs{make([]byte, 4)}
+	a.u32(ctaStatus, statusDstNAT)
+	a.u32(ctaStatusMask, statusDstNAT)
+	return c.flows.request("dump flows", "", ctnetlink(ctMsgGet), unix.NLM_F_DUMP, a.b, func(m message) {
+		if f, ok := readFlow(m.body, c.bit); ok {
+			visit(f)
+		}
+	})
+}
+
+func readFlow(b []byte, bit int) (f flow, ours bool) {
+	if len(b) < 4 {
+		return f, false
+	}
+	f.family = b[0]
+	for typ, v := range each(b[4:]) {
+		switch typ {
+		case ctaTupleOrig:
+			f.tuple = append([]byte(nil), v...)
+			f.src, f.dst, f.proto = readTuple(v)
+		case ctaTupleReply:
+			f.target, _, _ = readTuple(v)
+		case ctaID:
+			f.id = append([]byte(nil), v...)
+		case ctaZone:
+			f.zone = append([]byte(nil), v...)
+		case ctaLabels:
+			ours = bit/8 < len(v) && v[bit/8]&(1<<(bit%8)) != 0
+		}
+	}
+	return f, ours
+}
+
+func readTuple(b []byte) (src, dst netip.AddrPort, proto uint8) {
+	var from, to netip.Addr
+	var sport, dport uint16
+	for typ, v := range each(b) {
+		for inner, v := range each(v) {
+			switch {
+			case typ == 1 && (inner == 1 || inner == 3): // CTA_IP_V4_SRC, CTA_IP_V6_SRC
+				from, _ = netip.AddrFromSlice(v)
+			case typ == 1 && (inner == 2 || inner == 4):
+				to, _ = netip.AddrFromSlice(v)
+			case typ == 2 && inner == 1 && len(v) == 1: // CTA_PROTO_NUM
+				proto = v[0]
+			case typ == 2 && inner == 2 && len(v) == 2:
+				sport = binary.BigEndian.Uint16(v)
+			case typ == 2 && inner == 3 && len(v) == 2:
+				dport = binary.BigEndian.Uint16(v)
+			}
+		}
+	}
+	return netip.AddrPortFrom(from, sport), netip.AddrPortFrom(to, dport), proto
+}
+
+// makes reports whether the plan would make the flow as it is.
+func (p *plan) makes(f *flow) bool {
+	fw, target := p.lookup(f.dst, f.proto)
+	return fw != nil && target == f.target && (p.env.Addrs[f.src.Addr()] != 0 || fw.admits(f.src.Addr()))
+}
+
+// lookup finds the forward of an outside address and port, and where it leads.
+func (p *plan) lookup(at netip.AddrPort, proto uint8) (*Forward, netip.AddrPort) {
+	name, ok := p.claims[claim{at.Addr(), proto, at.Port()}]
+	if !ok {
+		for _, s := range p.spans[claim{addr: at.Addr(), proto: proto}] {
+			if s.lo <= at.Port() && at.Port() <= s.hi {
+				name, ok = s.name, true
+			}
+		}
+	}
+	if !ok {
+		return nil, netip.AddrPort{}
+	}
+	f := p.byName[name]
+	return f, netip.AddrPortFrom(f.Target.Addr, f.Target.Port+at.Port()-f.Source.Port())
+}
+
+// admits reports whether a client may use the forward. Flows do not say by
+// which interface they came, so a forward open to a gateway admits them all.
+func (f *Forward) admits(client netip.Addr) bool {
+	if !f.limited() || len(f.AllowVia) > 0 {
+		return true
+	}
+	for _, a := range f.admitted() {
+		if a.prefix.Contains(client) {
+			return true
+		}
+	}
+	return false
+}
+
+// deleteFlows deletes flows, each by its tuple and identity, so that a new flow
+// with the same tuple is spared. Flows that ended meanwhile are no error.
+func (c *Controller) deleteFlows(list []flow) error {
+	for len(list) > 0 {
+		n := min(len(list), deleteBatch)
+		if err := c.deleteSome(list[:n]); err != nil {
+			return err
+		}
+		list = list[n:]
+	}
+	return nil
+}
+
+func (c *Controller) deleteSome(list []flow) error {
+	var buf []byte
+	last := uint32(0)
+	for i, f := range list {
+		a := attrs{[]byte{f.family, 0, 0, 0}}
+		a.raw(ctaTupleOrig|attrNested, string(f.tuple))
+		if f.id != nil {
+			a.raw(ctaID, string(f.id))
+		}
+		if f.zone != nil {
+			a.raw(ctaZone, string(f.zone))
+		}
+		flags := uint16(unix.NLM_F_REQUEST)
+		if i == len(list)-1 {
+			flags |= unix.NLM_F_ACK
+		}
+		buf, last = build(buf, ctnetlink(ctMsgDelete), flags, a.b)
+	}
+	if err := c.flows.send(buf); err != nil {
+		return &KernelError{Op: "delete flows", Err: err}
+	}
+	var fail error
+	for {
+		done, err := c.flows.receive(func(m message) bool {
+			if m.typ != unix.NLMSG_ERROR {
+				return false
+			}
+			if detail, err := m.ackError(); err != nil && fail == nil && !errors.Is(err, unix.ENOENT) {
+				fail = &KernelError{Op: "delete flows", Detail: detail, Err: err}
+			}
+			return m.seq == last
+		})
+		if err != nil {
+			return &KernelError{Op: "delete flows", Err: err}
+		}
+		if done {
+			return fail
+		}
+	}
+}

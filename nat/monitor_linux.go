@@ -1,0 +1,159 @@
+package nat
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// monitor follows links, addresses, routes and neighbours, and brings what was
+// applied up to date when they change: where replies may take a short cut,
+// which bridge port a target hangs on.
+type monitor struct {
+	c    *Controller
+	file *os.File
+	wake chan struct{} // holds at most one
+	done chan struct{}
+	wg   sync.WaitGroup
+}
+
+const (
+	monitorPause  = 50 * time.Millisecond // between two refreshes
+	monitorSysctl = 5 * time.Second       // bridge netfilter may be switched without an event
+)
+
+func openMonitor(c *Controller) (*monitor, error) {
+	s, err := openSocket(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4_IFADDR,
+		unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(s.fd, true); err != nil {
+		s.close()
+		return nil, &KernelError{Op: "set up monitor", Err: err}
+	}
+	m := &monitor{c: c, file: os.NewFile(uintptr(s.fd), "netlink"), wake: make(chan struct{}, 1), done: make(chan struct{})}
+	m.wg.Add(2)
+	go m.read()
+	go m.run()
+	return m, nil
+}
+
+func (m *monitor) stop() {
+	close(m.done)
+	m.file.Close()
+	m.wg.Wait()
+}
+
+// read turns events into wake-ups. A lost event is one too.
+func (m *monitor) read() {
+	defer m.wg.Done()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := m.file.Read(buf)
+		select {
+		case <-m.done:
+			return
+		default:
+		}
+		if err == nil && !m.c.interesting(buf[:n]) {
+			continue
+		}
+		if err != nil && !errors.Is(err, unix.ENOBUFS) {
+			m.c.log.Error("nat: cannot follow link changes any more", "err", err)
+			return
+		}
+		select {
+		case m.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// interesting sorts out neighbour events as long as no target hangs on a
+// bridge whose ports are followed.
+func (c *Controller) interesting(b []byte) bool {
+	for len(b) >= 16 {
+		size := int(binary.NativeEndian.Uint32(b))
+		if size < 16 || size > len(b) {
+			return true
+		}
+		switch typ := binary.NativeEndian.Uint16(b[4:]); {
+		case typ != unix.RTM_NEWNEIGH && typ != unix.RTM_DELNEIGH:
+			return true
+		case c.watchNeighbours.Load():
+			return true
+		}
+		b = b[min((size+3)&^3, len(b)):]
+	}
+	return false
+}
+
+func (m *monitor) run() {
+	defer m.wg.Done()
+	tick := time.NewTicker(monitorSysctl)
+	defer tick.Stop()
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for {
+		select {
+		case <-m.done:
+			return
+		case <-tick.C:
+		case <-m.wake:
+		}
+		m.c.refresh()
+		pause.Reset(monitorPause)
+		select {
+		case <-m.done:
+			return
+		case <-pause.C:
+		}
+	}
+}
+
+// refresh applies the last configuration again if the environment changed.
+func (c *Controller) refresh() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || !c.applied {
+		return
+	}
+	env, err := readEnvironment(c.route)
+	if err == nil && c.plan != nil && c.plan.env.equal(&env) && !c.portsMoved() {
+		return
+	}
+	if err == nil {
+		err = c.prepare(c.cfg, env)
+	}
+	if err == nil {
+		_, err = c.install(context.Background(), c.cfg)
+	}
+	if err != nil {
+		c.plan, c.gen = nil, 0
+		c.log.Warn("nat: cannot follow a change of links", "err", err)
+	}
+}
+
+// portsMoved reports whether targets hang on other bridge ports than before.
+func (c *Controller) portsMoved() bool {
+	ports, err := c.wantedPorts()
+	if err != nil {
+		return true
+	}
+	was := c.wanted[setPorts]
+	if len(ports) != len(was) {
+		return true
+	}
+	for p := range ports {
+		if !was[p] {
+			return true
+		}
+	}
+	return false
+}
