@@ -1,0 +1,239 @@
+package lxcrt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// builder makes the detached trees of one container.
+type builder struct {
+	shop   *workshop
+	images *unpacked // where squashfs cannot be id-mapped; nil where it can
+	user   string
+	ids    IDRange
+	userns *os.File // the container's plain map
+}
+
+// layer returns a layer's tree, id-mapped unless it is plain.
+func (b *builder) layer(ctx context.Context, l Layer) (int, error) {
+	st, err := os.Stat(l.Path)
+	if err != nil {
+		return -1, err
+	}
+	userns := b.userns
+	if l.Plain {
+		userns = nil
+	}
+	var tree int
+	switch {
+	case st.IsDir():
+		tree, err = bindTree(l.Path, false)
+	case userns != nil && b.images != nil:
+		var dir string
+		if dir, err = b.images.folder(ctx, l.Path, l.Offset, l.Size); err == nil {
+			tree, err = bindTree(dir, false)
+		}
+	default:
+		tree, err = b.shop.squashfs(l.Path, l.Offset, l.Size, b.user)
+	}
+	if err != nil {
+		return -1, err
+	}
+	if err := setTree(tree, false, unix.MOUNT_ATTR_RDONLY, userns); err != nil {
+		unix.Close(tree)
+		return -1, fmt.Errorf("layer %s: %w", l.Path, err)
+	}
+	return tree, nil
+}
+
+// overlay returns the tree of an overlay over layers; upperDir may be empty.
+func (b *builder) overlay(ctx context.Context, layers []Layer, upperDir string, attrs int) (int, error) {
+	var trees []int
+	defer func() {
+		for _, t := range trees {
+			unix.Close(t)
+		}
+	}()
+	for _, l := range layers {
+		t, err := b.layer(ctx, l)
+		if err != nil {
+			return -1, err
+		}
+		trees = append(trees, t)
+	}
+	upper := -1
+	if upperDir != "" {
+		if err := makeUpper(upperDir, b.ids); err != nil {
+			return -1, err
+		}
+		var err error
+		if upper, err = bindTree(upperDir, false); err != nil {
+			return -1, err
+		}
+		defer unix.Close(upper)
+	}
+	return b.shop.overlay(trees, upper, attrs)
+}
+
+// makeUpper makes the two folders of an overlay; the upper belongs to container
+// root, since it becomes the root folder of the mount.
+func makeUpper(dir string, ids IDRange) error {
+	if err := os.Mkdir(filepath.Join(dir, "work"), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	upper := filepath.Join(dir, "upper")
+	err := os.Mkdir(upper, 0o755)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return os.Chown(upper, int(ids.Base), int(ids.Base))
+}
+
+// mount returns the finished tree of a mount; lock says whether its attributes
+// still have to be locked against the container, which a start does by itself.
+func (b *builder) mount(ctx context.Context, m Mount, lock bool) (int, error) {
+	var attrs uint64
+	if m.ReadOnly {
+		attrs |= unix.MOUNT_ATTR_RDONLY
+	}
+	if m.NoSuid {
+		attrs |= unix.MOUNT_ATTR_NOSUID
+	}
+	if m.NoDev {
+		attrs |= unix.MOUNT_ATTR_NODEV
+	}
+	tree, recursive, err := -1, false, error(nil)
+	var userns *os.File
+	if m.IDMap || len(m.Compose) > 0 {
+		userns = b.userns
+		if len(m.Compose) > 0 {
+			if userns, err = idmapNamespace(composeMap(b.ids, m.Compose)); err != nil {
+				return -1, err
+			}
+			defer userns.Close()
+		}
+	}
+	switch m.Kind {
+	case MountBind:
+		recursive = m.Recursive
+		tree, err = bindTree(m.Source, recursive)
+	case MountSquashfs:
+		if userns != nil && b.images != nil {
+			var dir string
+			if dir, err = b.images.folder(ctx, m.Source, m.Offset, m.Size); err == nil {
+				tree, err = bindTree(dir, false)
+			}
+		} else {
+			tree, err = b.shop.squashfs(m.Source, m.Offset, m.Size, b.user)
+		}
+		attrs |= unix.MOUNT_ATTR_RDONLY
+	case MountOverlay:
+		tree, err = b.overlay(ctx, m.Lower, m.UpperDir, 0)
+		userns = nil
+	case MountTmpfs:
+		mode := m.Mode
+		if mode == 0 {
+			mode = 0o755
+		}
+		options := [][2]string{{"mode", fmt.Sprintf("%o", mode)}, {"uid", fmt.Sprint(b.ids.Base)}, {"gid", fmt.Sprint(b.ids.Base)}}
+		if m.TmpfsSize > 0 {
+			options = append(options, [2]string{"size", fmt.Sprint(m.TmpfsSize)})
+		}
+		tree, err = fsTree("tmpfs", 0, options...)
+		userns = nil
+	}
+	if err != nil {
+		return -1, err
+	}
+	if err := setTree(tree, recursive, attrs, userns); err != nil {
+		unix.Close(tree)
+		return -1, err
+	}
+	if !lock || attrs == 0 {
+		return tree, nil
+	}
+	locked, err := b.shop.lock(tree, b.ids)
+	unix.Close(tree)
+	return locked, err
+}
+
+// root returns the tree of a container's whole root: the overlay with the Spec's
+// files in it and its mounts on it.
+func (b *builder) root(ctx context.Context, s Spec, dir string) (int, error) {
+	base, err := b.overlay(ctx, s.Layers, dir, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(base)
+	type placed struct {
+		Mount
+		tree int
+		file bool
+	}
+	var mounts []placed
+	defer func() {
+		for _, m := range mounts {
+			unix.Close(m.tree)
+		}
+	}()
+	for _, m := range s.Mounts {
+		tree, err := b.mount(ctx, m, false)
+		if err != nil {
+			return -1, fmt.Errorf("mount %s: %w", m.Target, err)
+		}
+		folder, err := isDir(tree)
+		mounts = append(mounts, placed{m, tree, !folder})
+		if err != nil {
+			return -1, err
+		}
+	}
+	out := -1
+	err = b.shop.do(func(work string) error {
+		place, err := place(base, work, "root")
+		if err != nil {
+			return err
+		}
+		root, err := unix.Open(place, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(root)
+		if err := actAs(b.ids.Base); err != nil {
+			return err
+		}
+		for _, f := range s.Files {
+			if err := writeInside(root, f); err != nil {
+				return err
+			}
+		}
+		for _, m := range mounts {
+			target, err := makeTarget(root, m.Target, m.file)
+			if err != nil {
+				return fmt.Errorf("mount %s: %w", m.Target, err)
+			}
+			err = attach(m.tree, target)
+			unix.Close(target)
+			if err != nil {
+				return fmt.Errorf("mount %s: %w", m.Target, err)
+			}
+		}
+		for _, d := range []string{"/dev", "/proc", "/sys"} {
+			fd, err := makeTarget(root, d, false)
+			if err != nil {
+				return err
+			}
+			unix.Close(fd)
+		}
+		out, err = cloneAt(place)
+		return err
+	})
+	return out, err
+}

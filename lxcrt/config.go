@@ -1,0 +1,129 @@
+package lxcrt
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/selfstead/selfstead/lxcrt/internal/liblxc"
+)
+
+// seccompProfile refuses what no container needs and what has been a way out of
+// one before, even where the user namespace refuses it as well. It leaves mount,
+// unshare, setns, pivot_root and nested user namespaces alone, which a service's
+// subcontainers are made with.
+const seccompProfile = `2
+denylist
+reject_force_umount
+[all]
+kexec_load errno 1
+kexec_file_load errno 1
+open_by_handle_at errno 1
+init_module errno 1
+finit_module errno 1
+delete_module errno 1
+`
+
+// host is what the configuration depends on beside the Spec.
+type host struct {
+	dir      string // Options.Dir
+	parent   string // Options.CgroupParent
+	hook     string // the launcher's barrier before PID 1
+	seccomp  string // path of the profile
+	cgroup2  bool   // the unified layout has the controllers
+	apparmor bool
+}
+
+// config returns the configuration of a container, in order. Nothing of the
+// distribution's is included.
+func (h host) config(s Spec) []liblxc.Item {
+	place := filepath.Join(h.dir, s.Name)
+	ids := fmt.Sprintf("0 %d %d", s.IDs.Base, s.IDs.count())
+	items := []liblxc.Item{
+		{Key: "lxc.rootfs.path", Value: "dir:" + liblxc.Root},
+		// Shared inside, so that what is mounted later reaches the subcontainers.
+		{Key: "lxc.rootfs.options", Value: "rshared"},
+		{Key: "lxc.uts.name", Value: s.Name},
+		{Key: "lxc.idmap", Value: "u " + ids},
+		{Key: "lxc.idmap", Value: "g " + ids},
+		{Key: "lxc.net.0.type", Value: "empty"},
+		{Key: "lxc.autodev", Value: "1"},
+		{Key: "lxc.tty.max", Value: "0"},
+		{Key: "lxc.pty.max", Value: "1024"},
+		{Key: "lxc.console.path", Value: "none"},
+		// Whole proc and sys: a procfs mounted later in a new pid namespace must not
+		// show more than this one does, or the kernel refuses it. What the files in
+		// them allow is decided by the user namespace.
+		{Key: "lxc.mount.auto", Value: "proc:rw sys:rw"},
+		{Key: "lxc.mount.entry", Value: "tmpfs dev/shm tmpfs rw,nosuid,nodev,create=dir 0 0"},
+		{Key: "lxc.mount.entry", Value: "mqueue dev/mqueue mqueue rw,nosuid,nodev,noexec,create=dir,optional 0 0"},
+		{Key: "lxc.seccomp.profile", Value: h.seccomp},
+		{Key: "lxc.cgroup.dir.monitor", Value: h.parent + "/" + s.Name + "/monitor"},
+		{Key: "lxc.cgroup.dir.monitor.pivot", Value: h.parent + "/" + s.Name + "/pivot"},
+		{Key: "lxc.cgroup.dir.container", Value: h.parent + "/" + s.Name + "/payload"},
+		{Key: "lxc.cgroup.dir.container.inner", Value: "ns"},
+	}
+	if h.apparmor {
+		items = append(items, liblxc.Item{Key: "lxc.apparmor.profile", Value: "unconfined"})
+	}
+	items = append(items, h.limits(s.Limits)...)
+	for _, d := range s.Devices {
+		rel := strings.TrimPrefix(d, "/")
+		items = append(items, liblxc.Item{Key: "lxc.mount.entry",
+			Value: fstabField(filepath.Join(liblxc.Devices, rel)) + " " + fstabField(rel) + " none bind,create=file 0 0"})
+	}
+	for _, e := range s.Env {
+		items = append(items, liblxc.Item{Key: "lxc.environment", Value: e})
+	}
+	return append(items,
+		liblxc.Item{Key: "lxc.hook.start-host", Value: h.hook},
+		liblxc.Item{Key: "lxc.log.file", Value: filepath.Join(place, "lxc.log")},
+		liblxc.Item{Key: "lxc.log.level", Value: "WARN"},
+	)
+}
+
+func (h host) limits(l Limits) []liblxc.Item {
+	var items []liblxc.Item
+	add := func(key string, value any) {
+		items = append(items, liblxc.Item{Key: key, Value: fmt.Sprint(value)})
+	}
+	const period = 100_000 // microseconds
+	if h.cgroup2 {
+		if l.Memory > 0 {
+			add("lxc.cgroup2.memory.max", l.Memory)
+			if l.Swap >= 0 {
+				add("lxc.cgroup2.memory.swap.max", l.Swap)
+			}
+			add("lxc.cgroup2.memory.oom.group", 0)
+		}
+		if l.CPUWeight > 0 {
+			add("lxc.cgroup2.cpu.weight", l.CPUWeight)
+		}
+		if l.CPUQuota > 0 {
+			add("lxc.cgroup2.cpu.max", fmt.Sprintf("%d %d", max(int64(l.CPUQuota*period), 1000), period))
+		}
+		if l.PIDs > 0 {
+			add("lxc.cgroup2.pids.max", l.PIDs)
+		}
+		return items
+	}
+	if l.Memory > 0 {
+		add("lxc.cgroup.memory.limit_in_bytes", l.Memory)
+	}
+	if l.CPUWeight > 0 {
+		add("lxc.cgroup.cpu.shares", max(l.CPUWeight*1024/100, 2))
+	}
+	if l.CPUQuota > 0 {
+		add("lxc.cgroup.cpu.cfs_period_us", period)
+		add("lxc.cgroup.cpu.cfs_quota_us", max(int64(l.CPUQuota*period), 1000))
+	}
+	if l.PIDs > 0 {
+		add("lxc.cgroup.pids.max", l.PIDs)
+	}
+	return items
+}
+
+// fstabField escapes what separates fields in the fstab format.
+func fstabField(s string) string {
+	return strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`).Replace(s)
+}

@@ -1,0 +1,117 @@
+import { randomUUID } from 'node:crypto'
+import * as net from 'node:net'
+import { LineReader } from './lines'
+
+/** How long an effect waits for a host that is away, in milliseconds. */
+const PATIENCE = 10 * 60_000
+const FIRST_PAUSE = 10
+const LONGEST_PAUSE = 1000
+
+/** The host answered with an error. */
+export class HostError extends Error {
+  readonly code: number
+  readonly data: unknown
+
+  constructor(method: string, error: { code: number; message: string; data?: unknown }) {
+    super(`${describe(error)}@${method}`)
+    this.code = error.code
+    this.data = error.data
+  }
+}
+
+function describe(error: { message: string; data?: unknown }): string {
+  const { message, data } = error
+  if (typeof data === 'string') return `${message}: ${data}`
+  if (typeof data !== 'object' || data === null) return message
+  const { details, debug } = data as { details?: unknown; debug?: unknown }
+  let text = message
+  if (typeof details === 'string' && details) text += `: ${details}`
+  if (typeof debug === 'string' && debug) text += `\n${debug}`
+  return text
+}
+
+/** No whole answer came, so the host may not have seen the request. */
+class Interrupted extends Error {}
+
+/**
+ * Calls effects over host.sock, a connection for each. The host may restart at
+ * any time: a call without an answer is sent again, under the same call id, by
+ * which the host knows a repetition.
+ */
+export class HostClient {
+  private readonly path: string
+  private readonly patience: number
+  private lastId = 0
+
+  constructor(path: string, patience = PATIENCE) {
+    this.path = path
+    this.patience = patience
+  }
+
+  async call(method: string, params: Record<string, unknown>): Promise<unknown> {
+    const id = ++this.lastId
+    const request = JSON.stringify({ id, method, params, callId: randomUUID() }) + '\n'
+    let pause = FIRST_PAUSE
+    let since = 0
+    for (;;) {
+      try {
+        return read(method, await this.exchange(request))
+      } catch (e) {
+        if (!(e instanceof Interrupted)) throw e
+        const now = Date.now()
+        since ||= now
+        if (now - since > this.patience) throw new Error(`${e.message}@${method}`)
+      }
+      await new Promise(resolve => setTimeout(resolve, pause))
+      pause = Math.min(2 * pause, LONGEST_PAUSE)
+    }
+  }
+
+  /** Sends a line and waits for a line. */
+  private exchange(request: string): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const reader = new LineReader()
+      let problem = 'the host closed the connection'
+      const socket = net.connect(this.path)
+      socket.on('connect', () => socket.write(request))
+      socket.on('data', chunk => {
+        const [line] = reader.feed(chunk)
+        if (line === undefined) return
+        resolve(line)
+        socket.destroy()
+      })
+      socket.on('end', () => {
+        const rest = reader.rest() // an answer may lack its line end
+        if (rest && isJson(rest)) resolve(rest)
+      })
+      socket.on('error', e => {
+        problem = e.message
+      })
+      socket.on('close', () => reject(new Interrupted(problem)))
+    })
+  }
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function read(method: string, line: string): unknown {
+  const answer: unknown = isJson(line) ? JSON.parse(line) : null
+  if (typeof answer === 'object' && answer !== null) {
+    if ('error' in answer && answer.error) {
+      const e = answer.error as { code?: unknown; message?: unknown; data?: unknown }
+      if (typeof e.code === 'number' && typeof e.message === 'string') {
+        throw new HostError(method, { code: e.code, message: e.message, data: e.data })
+      }
+    } else if ('result' in answer) {
+      return answer.result
+    }
+  }
+  throw new Error(`malformed answer of the host: ${line.slice(0, 200)}@${method}`)
+}
