@@ -164,7 +164,7 @@ func WriteContext(ctx context.Context, w io.Writer, root *merkle.Directory, key 
 	if err := j.hashAll(); err != nil {
 		return err
 	}
-	head, places, err := j.seal(known)
+	head, places, err := j.seal()
 	if err != nil {
 		return err
 	}
@@ -383,9 +383,12 @@ func copySource(ctx context.Context, w io.Writer, r io.Reader, size int64, buf [
 
 // seal computes what is signed, signs it or checks it against the header that
 // is kept, and lays the package out.
-func (j *job) seal(map[*merkle.Entry]bool) (head []byte, places []*place, err error) {
+func (j *job) seal() (head []byte, places []*place, err error) {
 	c, err := j.root.Seal()
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := checkSealed(j.root); err != nil {
 		return nil, nil, err
 	}
 	h := &Header{Commitment: c}
@@ -408,6 +411,16 @@ func (j *job) seal(map[*merkle.Entry]bool) (head []byte, places []*place, err er
 	}
 	h.TablePosition, h.TableSize = HeaderSize, places[0].size
 	return h.append(make([]byte, 0, HeaderSize)), places, nil
+}
+
+// checkSealed refuses directories that Open would refuse.
+func checkSealed(root *merkle.Directory) error {
+	return root.Walk(func(path string, e *merkle.Entry) error {
+		if e.Kind == merkle.KindDirectory && e.Dir.Len() > 0 && e.Dir.Exchangeable(e) {
+			return &EntryError{Op: "write", Path: path, Offset: -1, Err: fmt.Errorf("%w: nothing in it is present, it could as well be a file", ErrUnsafe)}
+		}
+		return nil
+	})
 }
 
 // copyBody copies one body, and proves it where its hash was known before.

@@ -6,7 +6,7 @@
 //	icon.EXT              exactly one
 //	LICENSE, LICENSE.md   exactly one; stored as LICENSE.md
 //	instructions.md
-//	assets/               optional here only with Options.NoAssets
+//	assets/               optional
 //	images/ID.json        optional: what image ID is made of, see package image
 //	images/ARCH/ID.squashfs, .json, .env   optional: image ID made already
 //
