@@ -44,6 +44,7 @@ type Binding struct {
 	InternalPort uint16      `json:"internalPort" example:"80"`
 	SSL          bool        `json:"ssl" doc:"whether the addresses speak TLS"`
 	Enabled      bool        `json:"enabled" doc:"false once the package no longer binds the port"`
+	Count        int         `json:"count" doc:"ports from internalPort on: 1, or the length of a range"`
 	Addresses    []Address   `json:"addresses" doc:"every address that reaches it"`
 	Interfaces   []Interface `json:"interfaces,omitempty" doc:"what the package says of it to its users"`
 }
@@ -98,4 +99,12 @@ type ActionRunRequest struct {
 type DesiredState struct {
 	State string `json:"state" enum:"running,stopped"`
 	Force bool   `json:"force,omitempty" doc:"stop even while other packages need it"`
+}
+
+// Task is one action that a package, or another one for it, asks its owner to
+// run.
+type Task struct {
+	ID     string          `json:"id" doc:"replay id of the task"`
+	Active bool            `json:"active" doc:"whether it is still to be done"`
+	Task   json.RawMessage `json:"task" doc:"packageId, actionId, severity, reason, when and input"`
 }

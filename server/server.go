@@ -1,0 +1,169 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humachi"
+	"github.com/go-chi/chi/v5"
+
+	"github.com/selfstead/selfstead/patchdb"
+	"github.com/selfstead/selfstead/server/account"
+	"github.com/selfstead/selfstead/server/api"
+	"github.com/selfstead/selfstead/server/authority"
+	"github.com/selfstead/selfstead/server/journal"
+	"github.com/selfstead/selfstead/server/operation"
+)
+
+// Services is what the routes need of the room that runs packages. Its errors
+// are problems where callers are to learn the reason.
+type Services interface {
+	// Sideload installs the package that body holds; size is -1 when unknown. It
+	// returns once the last byte is proven, with the operation that goes on, or
+	// with a problem as soon as the bytes show a fault. body is an io.Closer too:
+	// Close makes a Read that waits return at once.
+	Sideload(ctx context.Context, body io.Reader, size int64) (operation.Operation, error)
+	Uninstall(ctx context.Context, id string, soft, force bool) (operation.Operation, error)
+	List() ([]api.Package, error)
+	Get(id string) (api.Package, error)
+	SetDesired(ctx context.Context, id, state string, force bool) error
+	Restart(ctx context.Context, id string) error
+	Rebuild(ctx context.Context, id string) error
+	Hosts(id string) ([]api.Host, error)
+	ActionInput(ctx context.Context, id, action string, prefill json.RawMessage) (json.RawMessage, error)
+	RunAction(ctx context.Context, id, action, eventID string, input json.RawMessage) (json.RawMessage, error)
+	Logs(id string) (*journal.Log, error)
+}
+
+// Deps are the rooms that the routes lead to.
+type Deps struct {
+	DB         *patchdb.DB
+	Operations *operation.Manager
+	Account    *account.Manager
+	Services   Services
+	Forwards   func() []api.Forward // what nat has in the kernel now
+	Authority  *authority.Authority // nil: no root certificate to offer
+}
+
+// Options tunes New. The zero value suits tests.
+type Options struct {
+	Version      string              // of the program
+	Architecture string              // "x86_64" or "aarch64"
+	Power        func(action string) // ends the program; called once the answer is on its way
+	Ready        func() error        // nil once the server can serve packages; nil func means always
+	Heartbeat    time.Duration       // between comments on an idle stream; 0 means 15 s
+	Logger       *slog.Logger        // nil means silent
+}
+
+// Server serves the API. It is safe to share.
+type Server struct {
+	deps    Deps
+	opts    Options
+	log     *slog.Logger
+	started time.Time
+	api     huma.API
+	handler http.Handler
+
+	ctx     context.Context // done at Shutdown: ends the streams
+	cancel  context.CancelFunc
+	streams atomic.Int64
+	uploads atomic.Int64
+
+	mu      sync.Mutex
+	servers []*http.Server
+	closed  bool
+}
+
+// New builds the routes. It starts nothing.
+func New(d Deps, o Options) *Server {
+	s := &Server{deps: d, opts: o, log: o.Logger, started: time.Now()}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.opts.Heartbeat == 0 {
+		s.opts.Heartbeat = 15 * time.Second
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+
+	router := chi.NewMux()
+	router.NotFound(s.notFound)
+	router.MethodNotAllowed(s.methodNotAllowed)
+	s.api = humachi.New(router, s.humaConfig())
+	s.api.UseMiddleware(s.authenticate)
+	s.routes()
+	s.documentRoutes(router)
+	s.handler = s.outer(router)
+	return s
+}
+
+func (s *Server) routes() {
+	s.setupRoutes()
+	s.sessionRoutes()
+	s.stateRoutes()
+	s.operationRoutes()
+	s.packageRoutes()
+	s.logRoutes()
+	s.actionRoutes()
+	s.networkRoutes()
+	s.systemRoutes()
+}
+
+// Handler serves the API; local says that only the server's own user can reach
+// it, so that requests need no session.
+func (s *Server) Handler(local bool) http.Handler {
+	if !local {
+		return s.handler
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), localKey{}, true)))
+	})
+}
+
+// Serve answers on l until Shutdown; local as in Handler. It returns nil after
+// Shutdown.
+func (s *Server) Serve(l net.Listener, local bool) error {
+	srv := &http.Server{
+		Handler:           s.Handler(local),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return errors.Join(l.Close())
+	}
+	s.servers = append(s.servers, srv)
+	s.mu.Unlock()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Shutdown closes the listeners, ends the streams, and waits until the
+// requests in progress are answered or ctx is done, when it cuts them off.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	servers := s.servers
+	s.mu.Unlock()
+	s.cancel()
+	var errs []error
+	for _, srv := range servers {
+		if err := srv.Shutdown(ctx); err != nil {
+			errs = append(errs, err, srv.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
