@@ -1,0 +1,122 @@
+package effect
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/selfstead/selfstead/patchdb"
+	"github.com/selfstead/selfstead/server/state"
+)
+
+var _ = register(map[string]method{
+	"get-system-smtp":     typed(getSystemSMTP),
+	"get-ssl-certificate": typed(getCertificate),
+	"get-ssl-key":         typed(getKey),
+	"notification.create": typed(createNotification),
+	"plugin.url.register": typed(registerURLPlugin),
+})
+
+func getSystemSMTP(_ context.Context, h *Handler, p struct {
+	Callback *int64 `json:"callback"`
+}) (any, error) {
+	at := patchdb.Join(state.ServerInfo, "smtp")
+	h.watch(p.Callback, at)
+	return optional[json.RawMessage](h.DB, at)
+}
+
+type certificateParams struct {
+	Hostnames []string `json:"hostnames"`
+	Algorithm string   `json:"algorithm"`
+}
+
+func (p *certificateParams) check() error {
+	if len(p.Hostnames) == 0 {
+		return invalid("hostnames is empty")
+	}
+	switch p.Algorithm {
+	case "":
+		p.Algorithm = "ecdsa"
+	case "ecdsa", "ed25519":
+	default:
+		return invalid("%q is not one of ecdsa, ed25519", p.Algorithm)
+	}
+	return nil
+}
+
+func getCertificate(ctx context.Context, h *Handler, p certificateParams) (any, error) {
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	return h.Host.Certificate(ctx, p.Hostnames, p.Algorithm)
+}
+
+func getKey(ctx context.Context, h *Handler, p certificateParams) (any, error) {
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	return h.Host.Key(ctx, p.Hostnames, p.Algorithm)
+}
+
+// maxNotifications is how many notifications are kept; the oldest go first.
+const maxNotifications = 500
+
+func createNotification(ctx context.Context, h *Handler, p struct {
+	Level   string  `json:"level"`
+	Title   string  `json:"title"`
+	Message string  `json:"message"`
+	Data    *string `json:"data"`
+}) (any, error) {
+	if !slices.Contains([]string{"success", "info", "warning", "error"}, p.Level) {
+		return nil, invalid("%q is not one of success, info, warning, error", p.Level)
+	}
+	if len(p.Title)+len(p.Message) > 64<<10 || p.Data != nil && len(*p.Data) > 1<<20 {
+		return nil, invalid("the notification is too long")
+	}
+	n := state.Notification{PackageID: &h.Package, Level: p.Level, Title: p.Title, Message: p.Message}
+	if p.Data != nil {
+		n.Code, n.Data = 2, *p.Data
+	}
+	return nil, h.update(ctx, func(tx *patchdb.Tx) error { return Notify(tx, n) })
+}
+
+// Notify adds a notification, giving it its id and time.
+func Notify(tx *patchdb.Tx, n state.Notification) error {
+	at := state.PrivatePointer("notifications")
+	list, err := patchdb.TxGet[[]state.Notification](tx, at)
+	if err != nil && tx.Exists(at) {
+		return err
+	}
+	n.CreatedAt = time.Now().UTC()
+	for _, old := range list {
+		n.ID = max(n.ID, old.ID+1)
+	}
+	list = append(list, n)
+	list = list[max(0, len(list)-maxNotifications):]
+	unread := 0
+	for _, old := range list {
+		if !old.Seen {
+			unread++
+		}
+	}
+	if err := tx.PutAll(at, list); err != nil {
+		return err
+	}
+	return tx.PutAll(patchdb.Join(state.ServerInfo, "unreadNotificationCount"), unread)
+}
+
+func registerURLPlugin(ctx context.Context, h *Handler, p struct {
+	TableAction ID `json:"tableAction"`
+}) (any, error) {
+	if err := p.TableAction.check(); err != nil {
+		return nil, err
+	}
+	plugins, _ := patchdb.Get[[]string](h.DB, h.own("stateInfo", "manifest", "plugins"))
+	if !slices.Contains(plugins, "url-v0") {
+		return nil, Fail(KindInvalidRequest, "the manifest does not list the plugin url-v0")
+	}
+	return nil, h.update(ctx, func(tx *patchdb.Tx) error {
+		return tx.PutAll(h.own("plugin", "url"), map[string]ID{"tableAction": p.TableAction})
+	})
+}
