@@ -85,7 +85,7 @@ func (t *tableState) collectLimits(byName map[string]*Forward, fam setID, size i
 		name, _, _ := readNote(v.note)
 		if f := byName[name]; f != nil {
 			via := key[len(key)/2-16 : len(key)/2]
-			f.AllowVia = append(f.AllowVia, attrString([]byte(cString(via))))
+			f.AllowVia = append(f.AllowVia, cString(via))
 		}
 	}
 	for name, prefix := range implied {
