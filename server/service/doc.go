@@ -1,0 +1,25 @@
+// Package service runs the installed packages: it installs and removes them,
+// keeps one container for each, starts and stops what runs inside as their
+// owner wants, and answers the effects that they call.
+//
+// The document is the truth. What a package should be doing stands there
+// before anything is done, and every step can be found again by a later
+// process: [Manager.Start] makes disk and kernel match the document, whatever
+// a killed process left. A package is
+//
+//	(nothing) --Sideload--> installing --> installed --Uninstall--> removing --> (nothing)
+//
+// An entry that is still installing at Start is taken back whole, one that is
+// removing is removed to the end. A container whose making matches what would
+// be made now goes on running and is adopted; any other is made anew.
+//
+// One [unit] stands for each package, with one goroutine, the reconciler, that
+// brings its run state to what is desired. No lock and no transaction is held
+// while a container is asked for something: it may call an effect meanwhile.
+//
+//	unit         package, its archive, its reconciler
+//	  instance   one container with its two sockets
+//	effect       what the container may call
+//	rpc          how the two talk
+//	status, task pure rules
+package service

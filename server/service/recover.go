@@ -1,0 +1,242 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/selfstead/selfstead/lxcrt"
+	"github.com/selfstead/selfstead/patchdb"
+	"github.com/selfstead/selfstead/server/service/status"
+	"github.com/selfstead/selfstead/server/state"
+)
+
+// Limits of the work at a start.
+const (
+	adoptLimit = 5 * time.Second // for a runtime to say how it stands
+	handGrace  = 3 * time.Second // for effects under way when the server hands over
+)
+
+// Start makes disk and kernel match the document and then runs the packages.
+// It returns once the document is consistent; services come up after that.
+func (m *Manager) Start(ctx context.Context) error {
+	packages, err := patchdb.Get[map[string]state.Package](m.db, state.PackageData)
+	if err != nil {
+		return fmt.Errorf("service: packages: %w", err)
+	}
+	services, err := patchdb.Get[map[string]state.ServiceKeep](m.db, state.PrivatePointer("services"))
+	if err != nil && !errors.Is(err, patchdb.ErrNotFound) {
+		return fmt.Errorf("service: packages: %w", err)
+	}
+	alive := map[string]bool{}
+	for id, p := range packages {
+		if p.StateInfo.State != status.Installing {
+			alive[services[id].Container] = true
+		}
+	}
+	if err := m.rt.CleanUp(ctx, func(name string) bool { return alive[name] }); err != nil {
+		return err
+	}
+	for _, id := range sortedKeys(packages) {
+		if packages[id].StateInfo.State == status.Installing {
+			m.log.Info("an install was cut off and is taken back", "package", id)
+			if err := m.unwind(ctx, id); err != nil {
+				return err
+			}
+			delete(packages, id)
+		}
+	}
+	if err := m.sweep(packages); err != nil {
+		return err
+	}
+	feed, err := m.db.Subscribe("", patchdb.SubscribeOptions{})
+	if err != nil {
+		return fmt.Errorf("service: %w", err)
+	}
+	feeding, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	m.cancel = func() { cancel(); feed.Close() }
+	m.feeding.Go(func() { m.feed(feeding, feed) })
+	for _, id := range sortedKeys(packages) {
+		u := m.newUnit(id)
+		if err := m.add(u); err != nil {
+			return err
+		}
+	}
+	for _, u := range m.all() {
+		if packages[u.id].StateInfo.State == status.Removing {
+			m.finishRemoval(u)
+			continue
+		}
+		u.revive(ctx, packages[u.id], services[u.id])
+	}
+	return m.net.Sync(ctx)
+}
+
+// unwind takes back an install that was cut off.
+func (m *Manager) unwind(ctx context.Context, id string) error {
+	if err := m.dir.removePackage(id, "", !m.kept(id)); err != nil {
+		return err
+	}
+	return m.forget(ctx, id, false)
+}
+
+// sweep removes files that the document does not know.
+func (m *Manager) sweep(packages map[string]state.Package) error {
+	archives := map[string]bool{}
+	for _, p := range packages {
+		archives[p.S9pk] = true
+	}
+	data := func(name string) bool {
+		_, ok := packages[name]
+		return ok || m.kept(name)
+	}
+	return errors.Join(
+		sweep(m.dir.packages(), func(name string) bool { return archives[name] }),
+		sweep(m.dir.uploads(), func(string) bool { return false }),
+		sweep(m.dir.volumes(), data),
+		sweep(m.dir.logs(), data),
+	)
+}
+
+// revive takes over the package's container, or leaves it to the reconciler to
+// make one.
+func (u *unit) revive(ctx context.Context, p state.Package, keep state.ServiceKeep) {
+	u.settle()
+	b, err := openBundle(ctx, u.m.dir.archive(p.S9pk), u.m.arch)
+	if err != nil {
+		u.m.log.Error("the installed archive cannot be read", "package", u.id, "err", err)
+		u.discard(ctx, keep)
+		u.fail(ctx, err)
+		return // the entry stays for its owner to remove
+	}
+	u.mu.Lock()
+	u.bundle = b
+	u.mu.Unlock()
+	run, err := u.adopt(ctx, keep, b)
+	if err != nil {
+		u.m.log.Info("the container is made anew", "package", u.id, "err", err)
+		u.discard(ctx, keep)
+	}
+	if run != nil {
+		u.setInstance(run)
+		u.m.log.Info("adopted", "package", u.id, "container", run.guid)
+	}
+	u.start()
+}
+
+// discard removes a container that is not adopted.
+func (u *unit) discard(ctx context.Context, keep state.ServiceKeep) {
+	if keep.Container == "" {
+		return
+	}
+	c, err := u.m.rt.Load(ctx, keep.Container)
+	if err == nil {
+		err = c.Destroy(ctx)
+	}
+	if err != nil && !errors.Is(err, lxcrt.ErrNotFound) {
+		u.m.log.Warn("remains of a container", "package", u.id, "container", keep.Container, "err", err)
+	}
+}
+
+// runtimeStatus is what our runtime says of itself.
+type runtimeStatus struct {
+	Initialized bool    `json:"initialized"`
+	Started     bool    `json:"started"`
+	Callbacks   []int64 `json:"callbacks"`
+	Protocol    int     `json:"protocol"`
+}
+
+// runtimeProtocol is the protocol of the runtime that this server speaks.
+const runtimeProtocol = 1
+
+// adopt takes over a running container that an earlier process made. Without
+// one, or when it cannot be trusted to be what would be made now, it returns
+// an error and has changed nothing.
+func (u *unit) adopt(ctx context.Context, keep state.ServiceKeep, b *bundle) (*instance, error) {
+	if keep.Container == "" {
+		return nil, errors.New("service: there was none")
+	}
+	if keep.Spec != u.m.fingerprint(keep, b) {
+		return nil, errors.New("service: it would be made differently now")
+	}
+	c, err := u.m.rt.Load(ctx, keep.Container)
+	if err != nil {
+		return nil, err
+	}
+	if c.State() != lxcrt.Running {
+		return nil, errors.New("service: it does not run")
+	}
+	run, err := u.attach(c, keep.Container, keep, b)
+	if err != nil {
+		return nil, err
+	}
+	run.recall()
+	run.follow()
+	var s runtimeStatus
+	err = run.call(ctx, adoptLimit, "selfstead.status", struct{}{}, &s)
+	if err == nil && s.Protocol != runtimeProtocol {
+		err = fmt.Errorf("service: its runtime speaks protocol %d", s.Protocol)
+	}
+	if err == nil {
+		err = u.m.net.SetContainer(ctx, u.id, parseAddr(keep.Addr4), parseAddr(keep.Addr6))
+	}
+	if err == nil {
+		err = u.matchRuntime(ctx, run, s)
+	}
+	if err != nil {
+		run.detach(0)
+		return nil, err
+	}
+	run.notify(s.Callbacks)
+	return run, nil
+}
+
+// matchRuntime makes the document say what the adopted runtime says.
+func (u *unit) matchRuntime(ctx context.Context, run *instance, s runtimeStatus) error {
+	run.mayRun = s.Started
+	if s.Initialized {
+		run.ready.Store(true)
+		return u.edit(ctx, func(p *state.Package) {
+			switch {
+			case !s.Started:
+				status.Ended(p)
+			case p.StatusInfo.Started == nil && p.StatusInfo.Desired.Main == status.Running:
+				status.Started(p, time.Now())
+			}
+			p.StatusInfo.Error = nil
+			status.Settle(p)
+		})
+	}
+	return u.edit(ctx, status.Load) // the reconciler sends init, which joins one under way
+}
+
+// finishRemoval goes on with a removal that was cut off, by force: its owner
+// has been told that it goes.
+func (m *Manager) finishRemoval(u *unit) {
+	m.log.Info("a removal was cut off and is finished", "package", u.id)
+	job := m.ops.Begin("uninstall")
+	job.SetPackage(u.id)
+	job.Go(func(ctx context.Context) (any, error) {
+		if err := u.hold(ctx); err != nil {
+			return nil, err
+		}
+		p, err := patchdb.Get[state.Package](m.db, state.PackagePointer(u.id))
+		if err != nil {
+			return nil, err
+		}
+		keep, _ := patchdb.Get[state.ServiceKeep](m.db, keepPointer(u.id))
+		if b, err := openBundle(ctx, m.dir.archive(p.S9pk), m.arch); err == nil {
+			u.mu.Lock()
+			u.bundle = b
+			u.mu.Unlock()
+			if run, err := u.adopt(ctx, keep, b); err == nil {
+				u.setInstance(run)
+			}
+		}
+		if u.instance() == nil {
+			u.discard(ctx, keep)
+		}
+		return nil, u.erase(context.WithoutCancel(ctx), true, func(string, int64) {})
+	})
+}
