@@ -1,6 +1,7 @@
 package lxcrt
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -267,4 +268,21 @@ func (f *firewall) writeEdges() error {
 		return fmt.Errorf("nftables table %s: edges: %w", f.name, err)
 	}
 	return nil
+}
+
+// only dismisses every container that is not kept.
+func (f *firewall) only(kept func(name string) bool) error {
+	f.mu.Lock()
+	var gone []string
+	for name := range f.links {
+		if !kept(name) {
+			gone = append(gone, name)
+		}
+	}
+	f.mu.Unlock()
+	var errs []error
+	for _, name := range gone {
+		errs = append(errs, f.dismiss(name))
+	}
+	return errors.Join(errs...)
 }
