@@ -1,6 +1,7 @@
 package pack
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -47,6 +48,8 @@ func (p *packer) dependencies(ctx context.Context) error {
 			title, icon, kind, err = p.fromPackage(ctx, *dep.Package.Location)
 		default:
 			p.Logger.Warn("nothing says how to show a dependency that is not installed", "dependency", id)
+			dep.Package = nil
+			p.manifest.Dependencies[id] = dep
 			continue
 		}
 		if err != nil {
@@ -56,14 +59,14 @@ func (p *packer) dependencies(ctx context.Context) error {
 		if ext == "" {
 			return fmt.Errorf("%w: dependency %s: its icon is %q, which is no type of image that can be an icon", ErrProject, id, kind)
 		}
-		meta, err := json.Marshal(struct {
-			Title s9pk.LocaleString `json:"title"`
-		}{title})
-		if err != nil {
+		var meta bytes.Buffer
+		enc := json.NewEncoder(&meta)
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(map[string]s9pk.LocaleString{"title": title}); err != nil {
 			return fmt.Errorf("pack: dependency %s: %w", id, err)
 		}
 		dir := s9pk.DependenciesPath + "/" + id + "/"
-		if err := p.put(dir+"metadata.json", s9pk.Bytes(meta)); err != nil {
+		if err := p.put(dir+"metadata.json", s9pk.Bytes(bytes.TrimSpace(meta.Bytes()))); err != nil {
 			return err
 		}
 		if err := p.put(dir+"icon."+ext, s9pk.Bytes(icon)); err != nil {

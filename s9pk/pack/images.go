@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/selfstead/selfstead/s9pk"
+	"github.com/selfstead/selfstead/s9pk/merkle"
 	"github.com/selfstead/selfstead/s9pk/pack/image"
 )
 
@@ -23,12 +26,7 @@ func (p *packer) images(ctx context.Context) error {
 	}
 	for _, id := range ids(p.manifest.Images) {
 		img := p.manifest.Images[id]
-		arches := slices.Clone(img.Arch)
-		if e := img.EmulateMissingAs; e != nil && !slices.Contains(arches, *e) {
-			arches = append(arches, *e)
-		}
-		slices.Sort(arches)
-		for _, arch := range arches {
+		for _, arch := range archesOf(&img) {
 			if err := p.image(ctx, id, arch, &img); err != nil {
 				return fmt.Errorf("image %s for %s: %w", id, arch, err)
 			}
@@ -47,13 +45,63 @@ func (p *packer) image(ctx context.Context, id, arch string, img *s9pk.Image) er
 	if src == nil {
 		return p.readyImage(id, arch)
 	}
-	built, err := image.Build(ctx, *src, image.Options{
+	return addImage(ctx, p.root, id, arch, *src, image.Options{
 		Arch: arch, Dir: p.Dir, CacheDir: p.CacheDir, SourceDate: p.SourceDate, Tool: p.Tool, Level: p.Level,
-		Logger: p.Logger, Getenv: p.Getenv,
-		Progress: func(g image.Progress) {
-			p.Progress(Progress{Step: "image " + id + " " + arch, Phase: g.Phase, Done: g.Done, Total: g.Total})
-		},
+		Logger: p.Logger, Getenv: p.Getenv, Progress: imageProgress(p.Progress, id, arch),
 	})
+}
+
+// ImageOptions tunes AddImage; fields are as in Options.
+type ImageOptions struct {
+	Dir, CacheDir, Tool string
+	SourceDate          time.Time
+	Level               int
+	Logger              *slog.Logger
+	Progress            func(p Progress)
+	Getenv              func(string) string
+}
+
+// AddImage builds the image that src describes for every architecture of img and
+// puts its files into a package's tree, whose manifest is the caller's affair.
+func AddImage(ctx context.Context, root *merkle.Directory, id string, img s9pk.Image, src image.Source, o ImageOptions) error {
+	cache, err := cacheDir(o.CacheDir)
+	if err != nil {
+		return err
+	}
+	for _, arch := range archesOf(&img) {
+		err := addImage(ctx, root, id, arch, src, image.Options{
+			Arch: arch, Dir: o.Dir, CacheDir: cache, SourceDate: o.SourceDate, Tool: o.Tool, Level: o.Level,
+			Logger: o.Logger, Getenv: o.Getenv, Progress: imageProgress(o.Progress, id, arch),
+		})
+		if err != nil {
+			return fmt.Errorf("image %s for %s: %w", id, arch, err)
+		}
+	}
+	return nil
+}
+
+func imageProgress(to func(Progress), id, arch string) func(image.Progress) {
+	if to == nil {
+		return nil
+	}
+	return func(g image.Progress) {
+		to(Progress{Step: "image " + id + " " + arch, Phase: g.Phase, Done: g.Done, Total: g.Total})
+	}
+}
+
+// archesOf is what an image has to be built for: its own architectures and the
+// one that stands in for those that are missing.
+func archesOf(img *s9pk.Image) []string {
+	arches := slices.Clone(img.Arch)
+	if e := img.EmulateMissingAs; e != nil {
+		arches = append(arches, *e)
+	}
+	slices.Sort(arches)
+	return slices.Compact(arches)
+}
+
+func addImage(ctx context.Context, root *merkle.Directory, id, arch string, src image.Source, o image.Options) error {
+	built, err := image.Build(ctx, src, o)
 	if err != nil {
 		return err
 	}
@@ -61,13 +109,18 @@ func (p *packer) image(ctx context.Context, id, arch string, img *s9pk.Image) er
 	if err != nil {
 		return err
 	}
-	if err := p.put(s9pk.ImagePath(arch, id, ".json"), s9pk.Bytes(built.Config.JSON())); err != nil {
-		return err
+	rootfs, err := s9pk.FileSource(built.SquashFS)
+	if err != nil {
+		return fmt.Errorf("pack: %w", err)
 	}
-	if err := p.put(s9pk.ImagePath(arch, id, ".env"), s9pk.Bytes(env)); err != nil {
-		return err
+	for ext, content := range map[string]merkle.Source{
+		".squashfs": rootfs, ".json": s9pk.Bytes(built.Config.JSON()), ".env": s9pk.Bytes(env),
+	} {
+		if _, err := root.Put(s9pk.ImagePath(arch, id, ext), content); err != nil {
+			return fmt.Errorf("pack: %w", err)
+		}
 	}
-	return p.putFile(s9pk.ImagePath(arch, id, ".squashfs"), built.SquashFS)
+	return nil
 }
 
 // source says what image id is made of; nil where files lie ready.

@@ -2,7 +2,6 @@ package pack
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,6 +16,7 @@ import (
 	"github.com/selfstead/selfstead/s9pk"
 	"github.com/selfstead/selfstead/s9pk/merkle"
 	"github.com/selfstead/selfstead/s9pk/pack/image"
+	"github.com/selfstead/selfstead/s9pk/validate"
 )
 
 // Options tunes Pack. Key is required.
@@ -84,12 +84,8 @@ func Pack(ctx context.Context, o Options) (path string, err error) {
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
 	}
-	if o.CacheDir == "" {
-		base, err := os.UserCacheDir()
-		if err != nil {
-			return "", fmt.Errorf("pack: no cache folder: %w", err)
-		}
-		o.CacheDir = filepath.Join(base, "selfstead", "images")
+	if o.CacheDir, err = cacheDir(o.CacheDir); err != nil {
+		return "", err
 	}
 	p := &packer{Options: o, root: merkle.NewDirectory()}
 	if p.parts, err = findParts(&o); err != nil {
@@ -235,14 +231,13 @@ func (p *packer) members(ctx context.Context) error {
 		return nil
 	}
 	if _, err := os.Stat(p.parts.assets); errors.Is(err, fs.ErrNotExist) && p.Assets == "" {
-		p.Logger.Warn("the project has no assets", "folder", p.parts.assets)
-		return nil
+		return nil // validation says so
 	}
 	return build("assets", p.parts.assets, s9pk.AssetsPath)
 }
 
 func (p *packer) putManifest(context.Context) error {
-	text, err := json.Marshal(p.manifest)
+	text, err := p.manifest.MarshalJSON() // json.Marshal would escape what the reference does not
 	if err != nil {
 		return fmt.Errorf("pack: manifest: %w", err)
 	}
@@ -268,7 +263,7 @@ func (p *packer) write(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("pack: %w", err)
 	}
-	if err := check(f); err != nil {
+	if err := check(f, p.Logger); err != nil {
 		return err
 	}
 	if err := f.Chmod(0o644); err != nil {
@@ -284,7 +279,7 @@ func (p *packer) write(ctx context.Context) (err error) {
 }
 
 // check opens what was written and judges it.
-func check(f *os.File) error {
+func check(f *os.File, logger *slog.Logger) error {
 	fi, err := f.Stat()
 	if err != nil {
 		return fmt.Errorf("pack: %w", err)
@@ -293,39 +288,28 @@ func check(f *os.File) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	var all []error
-	for _, b := range breaches(a) {
-		all = append(all, b)
+	breaches := validate.Package(a, "")
+	for _, b := range breaches {
+		if b.Warning {
+			logger.Warn(b.Error())
+		}
 	}
-	if len(all) > 0 {
-		return fmt.Errorf("%w: %w", ErrInvalid, errors.Join(all...))
+	if err := validate.Err(breaches); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return nil
 }
 
-// breaches is everything that a device would refuse.
-func breaches(a *s9pk.Archive) []error {
-	m, err := a.Manifest(context.Background())
+// cacheDir is where images are kept unless the caller says otherwise.
+func cacheDir(dir string) (string, error) {
+	if dir != "" {
+		return dir, nil
+	}
+	base, err := os.UserCacheDir()
 	if err != nil {
-		return []error{err}
+		return "", fmt.Errorf("pack: no cache folder: %w", err)
 	}
-	var all []error
-	for _, path := range []string{s9pk.LicensePath, s9pk.InstructionsPath, s9pk.JavascriptPath} {
-		if _, err := a.File(path); err != nil {
-			all = append(all, err)
-		}
-	}
-	if _, _, err := a.Icon(); err != nil {
-		all = append(all, err)
-	}
-	for id, img := range m.Images {
-		for _, arch := range img.Arch {
-			if _, err := a.Image(m, id, arch); err != nil {
-				all = append(all, err)
-			}
-		}
-	}
-	return all
+	return filepath.Join(base, "selfstead", "images"), nil
 }
 
 func ids[V any](m map[string]V) []string {

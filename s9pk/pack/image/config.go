@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -31,11 +32,13 @@ func (c Config) JSON() []byte {
 	if v.User == "" {
 		v.User = "root"
 	}
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // strings and lists of strings always marshal
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		panic(err) // strings and lists of strings always do
 	}
-	return b
+	return bytes.TrimSpace(b.Bytes())
 }
 
 // EnvFile is the content of images/ARCH/ID.env: one NAME=value a line, without a
