@@ -32,16 +32,17 @@ func (n *successor) add(id uint64, payload []byte) {
 }
 
 func (n *successor) flush() error {
-	if n == nil || n.err != nil {
+	if n == nil {
 		return nil
 	}
-	err := n.log.Write()
-	if err == nil {
-		err = n.log.File.Sync()
+	if n.err == nil {
+		n.err = n.log.Write()
 	}
-	n.err = err
+	if n.err == nil {
+		n.err = n.log.File.Sync()
+	}
 	if n.renaming {
-		return err
+		return n.err
 	}
 	return nil
 }

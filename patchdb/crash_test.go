@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -31,12 +32,56 @@ type run struct {
 	readOnly bool
 }
 
+// hookFS calls hook before some steps of a compaction, at which updates come
+// in between: when the snapshot is written, before the new file takes the name,
+// and before that is durable.
+type hookFS struct {
+	*vfs.Mem
+	hook func()
+}
+
+type hookFile struct {
+	vfs.File
+	hook func()
+}
+
+func (h hookFS) Create(name string) (vfs.File, error) {
+	f, err := h.Mem.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	return hookFile{f, h.hook}, nil
+}
+
+func (f hookFile) Sync() error {
+	f.hook()
+	return f.File.Sync()
+}
+
+func (h hookFS) Rename(from, to string) error {
+	h.hook()
+	return h.Mem.Rename(from, to)
+}
+
+func (h hookFS) SyncDir(name string) error {
+	h.hook()
+	return h.Mem.SyncDir(name)
+}
+
+func (h hookFS) Names(name string, f vfs.File) (bool, error) {
+	if hf, ok := f.(hookFile); ok {
+		f = hf.File
+	}
+	return h.Mem.Names(name, f)
+}
+
 // scenario opens, updates, compacts, updates, closes, and opens once more,
 // until something fails.
 func scenario(m *vfs.Mem) (r run) {
 	ctx := context.Background()
 	for range 2 {
-		db, err := Open(crashName, Options{CompactEvery: -1, fs: m})
+		hook := func() {}
+		db, err := Open(crashName, Options{CompactEvery: -1, fs: hookFS{m, func() { hook() }}})
 		if err != nil {
 			r.failed = err
 			return r
@@ -62,11 +107,21 @@ func scenario(m *vfs.Mem) (r run) {
 		}
 		ok := update(4)
 		if ok {
+			busy := false
+			hook = func() {
+				if busy || r.readOnly {
+					return // this is the sync of the update below
+				}
+				busy = true
+				ok = update(1) && ok
+				busy = false
+			}
 			if err := db.Compact(ctx); err != nil {
 				r.failed = err
 			}
+			hook = func() {}
 			// A failed compaction leaves the database in use.
-			ok = update(3)
+			ok = ok && update(3)
 		}
 		var n int
 		if verr := db.View(func(tx *Tx) error { return tx.Get("/n", &n) }); verr == nil && n != r.acked {
@@ -144,10 +199,10 @@ func TestCrashAtEachCall(t *testing.T) {
 	t.Parallel()
 	r := seeded(t)
 	clean := vfs.NewMem(nil)
-	if res := scenario(clean); res.failed != nil || res.acked != 14 {
+	if res := scenario(clean); res.failed != nil || res.acked != 24 {
 		t.Fatalf("without faults: %+v", res)
 	}
-	verify(t, clean, run{acked: 14, created: true}, 14)
+	verify(t, clean, run{acked: 24, created: true}, 24)
 
 	eio := fmt.Errorf("injected: %w", syscall.EIO)
 	full := fmt.Errorf("injected: %w", syscall.ENOSPC)
@@ -160,6 +215,9 @@ func TestCrashAtEachCall(t *testing.T) {
 	}
 	for mode, outcome := range modes {
 		for _, lasting := range []bool{false, true} {
+			if lasting && strings.HasPrefix(mode, "stops") {
+				continue // it always lasts
+			}
 			for n := 1; n <= clean.Calls(); n++ {
 				var hit vfs.Call
 				m := vfs.NewMem(func(c vfs.Call) vfs.Outcome {
@@ -191,7 +249,7 @@ func TestCrashAtEachCall(t *testing.T) {
 					}
 					verify(t, m.Crash(vfs.KeepNothing, r), res, last)
 					verify(t, m.Crash(vfs.KeepAll, r), res, last)
-					for range 6 {
+					for range 4 {
 						verify(t, m.Crash(vfs.KeepSome, r), res, last)
 					}
 				})

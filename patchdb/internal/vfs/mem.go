@@ -35,9 +35,49 @@ type entry struct {
 
 type inode struct {
 	data []byte
-	// older holds the contents since the last sync, oldest first: the first is
-	// what is durable.
-	older [][]byte
+	undo []change // what happened since the last sync, oldest first
+}
+
+// change is how to take one write or truncation back.
+type change struct {
+	size int    // the length before
+	off  int    // where old belongs
+	old  []byte // what was there
+}
+
+// resize sets the length, remembering what a cut takes away.
+func (n *inode) resize(size int) {
+	c := change{size: len(n.data), off: len(n.data)}
+	if size < len(n.data) {
+		c.off, c.old = size, append([]byte{}, n.data[size:]...)
+		clear(n.data[size:])
+		n.data = n.data[:size]
+	} else {
+		n.data = append(n.data, make([]byte, size-len(n.data))...)
+	}
+	n.undo = append(n.undo, c)
+}
+
+func (n *inode) overwrite(off int, b []byte) {
+	if off+len(b) > len(n.data) {
+		n.resize(off + len(b))
+	}
+	n.undo = append(n.undo, change{len(n.data), off, append([]byte{}, n.data[off:off+len(b)]...)})
+	copy(n.data[off:], b)
+}
+
+// versions are the contents since the last sync, oldest first.
+func (n *inode) versions() [][]byte {
+	all := make([][]byte, len(n.undo)+1)
+	all[len(n.undo)] = n.data
+	for i := len(n.undo) - 1; i >= 0; i-- {
+		u := n.undo[i]
+		v := make([]byte, max(u.size, len(all[i+1])))
+		copy(v, all[i+1])
+		copy(v[u.off:], u.old)
+		all[i] = v[:u.size]
+	}
+	return all
 }
 
 // Call is one call that may change something, as a plan sees it.
@@ -270,7 +310,7 @@ func (m *Mem) Crash(keep Keep, r *rand.Rand) *Mem {
 }
 
 func (n *inode) crash(keep Keep, r *rand.Rand) []byte {
-	versions := append(append([][]byte{}, n.older...), n.data)
+	versions := n.versions()
 	switch keep {
 	case KeepAll:
 		versions = versions[len(versions)-1:]
@@ -340,11 +380,7 @@ func (f *memFile) WriteAt(b []byte, off int64) (int, error) {
 	}
 	part, err, after := f.m.enter("write", f.name, len(b))
 	if part > 0 {
-		f.n.older = append(f.n.older, f.n.data)
-		data := make([]byte, max(len(f.n.data), int(off)+part))
-		copy(data, f.n.data)
-		copy(data[off:], b[:part])
-		f.n.data = data
+		f.n.overwrite(int(off), b[:part])
 	}
 	if err != nil {
 		return part, err
@@ -354,16 +390,13 @@ func (f *memFile) WriteAt(b []byte, off int64) (int, error) {
 
 func (f *memFile) Truncate(size int64) error {
 	return f.m.change("truncate", f.name, func() error {
-		f.n.older = append(f.n.older, f.n.data)
-		data := make([]byte, size)
-		copy(data, f.n.data)
-		f.n.data = data
+		f.n.resize(int(size))
 		return nil
 	})
 }
 
 func (f *memFile) Sync() error {
-	return f.m.change("sync", f.name, func() error { f.n.older = nil; return nil })
+	return f.m.change("sync", f.name, func() error { f.n.undo = nil; return nil })
 }
 
 func (f *memFile) Size() (int64, error) {
