@@ -82,17 +82,7 @@ func listEntries(w io.Writer, root *merkle.Directory, at *inside, asJSON, long b
 
 func listImage(w io.Writer, at *inside, asJSON, long bool) error {
 	list := []innerJSON{}
-	err := fs.WalkDir(at.image, at.inner, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return fmt.Errorf("%s: %w", at.path, err)
-		}
-		if p == at.inner && d.IsDir() {
-			return nil
-		}
-		fi, err := d.Info()
-		if err != nil {
-			return fmt.Errorf("%s: %w", at.path, err)
-		}
+	add := func(p string, fi fs.FileInfo) {
 		e := innerJSON{Path: path.Join(at.path, p), Mode: fi.Mode().String(), Size: fi.Size()}
 		if fi.IsDir() {
 			e.Path += "/"
@@ -101,10 +91,24 @@ func listImage(w io.Writer, at *inside, asJSON, long bool) error {
 			e.UID, e.GID, e.Link = st.UID, st.GID, st.Link
 		}
 		list = append(list, e)
-		return nil
-	})
+	}
+	top, err := at.image.Lstat(at.inner)
+	if err == nil && !top.IsDir() {
+		add(at.inner, top)
+	} else if err == nil {
+		err = fs.WalkDir(at.image, at.inner, func(p string, d fs.DirEntry, err error) error {
+			if err != nil || p == at.inner {
+				return err
+			}
+			fi, err := d.Info()
+			if err == nil {
+				add(p, fi)
+			}
+			return err
+		})
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", at.path, err)
 	}
 	if asJSON {
 		return printJSON(w, list)

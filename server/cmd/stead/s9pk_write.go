@@ -67,7 +67,11 @@ be empty. It appears only when everything in it has been proven.`,
 			}
 			bar := newProgress(cmd.ErrOrStderr())
 			defer bar.done()
-			err = a.Extract(cmd.Context(), dir, s9pk.ExtractOptions{Paths: args[1:],
+			var paths []string // nil is everything
+			if len(args) > 1 {
+				paths = args[1:]
+			}
+			err = a.Extract(cmd.Context(), dir, s9pk.ExtractOptions{Paths: paths,
 				Progress: func(done, total int64) { bar.set("extract", done, total) }})
 			if err != nil {
 				return err
