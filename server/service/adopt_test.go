@@ -1,0 +1,112 @@
+package service_test
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A server that is killed, or hands over, loses no service: the next one takes
+// over the containers as they run, and everything works with them.
+func TestAdoption(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	l.install(build(t, testPackage{ID: "alpha", Port: 18080}))
+	l.healthy("alpha")
+	page := "http://" + serverAddr + ":18080"
+	born := l.get(page + "/born")
+	for i, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
+		l.stop(sig)
+		require.Equal(t, born, l.get(page+"/born"), "the service runs on without a server")
+		l.start()
+		l.healthy("alpha")
+		require.Equal(t, born, l.get(page+"/born"), "adopted, not made anew")
+		var result map[string]any
+		name := "name" + strconv.Itoa(i)
+		l.json("POST", "/v1/packages/alpha/actions/set-name/runs", `{"input":{"name":"`+name+`"}}`, 200, &result)
+		l.await("the new name", 20*time.Second, func() bool {
+			body, err := l.fetch(l.lan, page+"/")
+			return err == nil && body == "hello from "+name+"\n"
+		})
+		l.healthy("alpha")
+		born = l.get(page + "/born")
+	}
+	require.Equal(t, "install\n", l.get(page+"/file?path=/data/inits"), "never loaded again")
+
+	// What was desired while no server was there counts.
+	l.json("PUT", "/v1/packages/alpha/desired-state", `{"state":"stopped"}`, 200, nil)
+	l.kill()
+	l.start()
+	l.reach("alpha", "stopped")
+	l.json("PUT", "/v1/packages/alpha/desired-state", `{"state":"running"}`, 200, nil)
+	l.healthy("alpha")
+
+	// A container that is gone is made anew.
+	l.kill()
+	for _, pid := range l.inits() {
+		require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+	}
+	l.await("the container's end", 10*time.Second, func() bool { return len(l.inits()) == 0 })
+	l.start()
+	l.healthy("alpha")
+	require.Equal(t, "install\nnull\n", l.get(page+"/file?path=/data/inits"))
+	l.stop(syscall.SIGINT)
+	l.nothingRuns()
+
+	// And after an orderly stop everything comes back as desired.
+	l.start()
+	l.healthy("alpha")
+	require.Equal(t, "install\nnull\nnull\n", l.get(page+"/file?path=/data/inits"))
+}
+
+// inits are the processes PID 1 of this lab's containers.
+func (l *lab) inits() (pids []int) {
+	groups, _ := filepath.Glob("/sys/fs/cgroup/selfstead-" + filepath.Base(l.dir) + "/*")
+	if len(groups) == 0 {
+		groups, _ = filepath.Glob("/sys/fs/cgroup/*/selfstead-" + filepath.Base(l.dir) + "/*")
+	}
+	seen := map[int]bool{}
+	for _, g := range groups {
+		filepath.WalkDir(g, func(p string, d os.DirEntry, err error) error {
+			if err != nil || d.Name() != "cgroup.procs" {
+				return nil
+			}
+			text, _ := os.ReadFile(p)
+			for _, f := range strings.Fields(string(text)) {
+				cmd, _ := os.ReadFile("/proc/" + f + "/cmdline")
+				if pid, _ := strconv.Atoi(f); strings.HasPrefix(string(cmd), "/usr/bin/start-container\x00init\x00") && !seen[pid] {
+					seen[pid] = true
+					pids = append(pids, pid)
+				}
+			}
+			return nil
+		})
+	}
+	return pids
+}
+
+// A runtime that dies is replaced, and what ran runs again.
+func TestCrash(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	l.install(build(t, testPackage{ID: "alpha", Port: 18080}))
+	l.healthy("alpha")
+	page := "http://" + serverAddr + ":18080"
+	for n := 1; n <= 2; n++ {
+		pids := l.inits()
+		require.Len(t, pids, 1)
+		require.NoError(t, syscall.Kill(pids[0], syscall.SIGKILL))
+		want := "install\n" + strings.Repeat("null\n", n)
+		l.await("a new container", 20*time.Second, func() bool {
+			inits, err := l.fetch(l.lan, page+"/file?path=/data/inits")
+			return err == nil && inits == want
+		})
+		l.healthy("alpha")
+	}
+}

@@ -1,0 +1,177 @@
+package service_test
+
+import (
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/selfstead/selfstead/s9pk"
+	"github.com/selfstead/selfstead/server/operation"
+	"github.com/selfstead/selfstead/server/problem"
+	"github.com/stretchr/testify/require"
+)
+
+// A package whose code fails to set itself up is not installed.
+func TestFailedInstall(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	op := l.finish(l.sideload(build(t, testPackage{ID: "alpha", Code: map[string]any{"failInit": map[string]any{}}})).ID)
+	require.Equal(t, operation.Failed, op.Status)
+	require.Equal(t, "init-failed", op.Problem.Code)
+	require.Contains(t, op.Problem.Detail, "init says no")
+	l.nothingLeft("alpha")
+
+	// One that fails later stays, says why, and can be tried again or removed.
+	l.install(build(t, testPackage{ID: "alpha", Port: 18080, Code: map[string]any{"failInit": map[string]any{"not": "install"}, "failUninit": true}}))
+	l.healthy("alpha")
+	l.json("POST", "/v1/packages/alpha:rebuild", "", 202, nil)
+	p := l.reach("alpha", "failed")
+	require.Contains(t, p.Error.Message, "init says no")
+	require.Equal(t, "running", p.DesiredState)
+	l.json("POST", "/v1/packages/alpha:restart", "", 202, nil)
+	l.json("DELETE", "/v1/packages/alpha", "", 202, &op)
+	require.Equal(t, operation.Succeeded, l.finish(op.ID).Status, "what is not loaded has nothing to say")
+	l.nothingLeft("alpha")
+
+	l.install(build(t, testPackage{ID: "alpha", Port: 18080, Code: map[string]any{"failUninit": true}}))
+	l.healthy("alpha")
+	l.json("DELETE", "/v1/packages/alpha", "", 202, &op)
+	op = l.finish(op.ID)
+	require.Equal(t, "exit-failed", op.Problem.Code)
+	l.healthy("alpha")
+	l.json("DELETE", "/v1/packages/alpha?force=true&soft=true", "", 202, &op)
+	require.Equal(t, operation.Succeeded, l.finish(op.ID).Status)
+	entries, err := os.ReadDir(l.dir + "/volumes/alpha/data/main")
+	require.NoError(t, err)
+	require.NotEmpty(t, entries, "soft keeps the data")
+
+	// Kept data outlives restarts and a failed install, and the next install
+	// updates it.
+	l.kill()
+	l.start()
+	op = l.finish(l.sideload(build(t, testPackage{ID: "alpha", Code: map[string]any{"failInit": map[string]any{}}})).ID)
+	require.Equal(t, operation.Failed, op.Status)
+	require.DirExists(t, l.dir+"/volumes/alpha/data/main")
+	l.install(build(t, testPackage{ID: "alpha", Port: 18080}))
+	l.healthy("alpha")
+	require.Contains(t, l.get("http://"+serverAddr+":18080/file?path=/data/inits"), "update\nupdate\n")
+}
+
+func TestTasksAndDependencies(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	l.install(build(t, testPackage{ID: "base", Port: 18081}))
+	l.healthy("base")
+	l.install(build(t, testPackage{ID: "user", Port: 18082, Code: map[string]any{"needs": "base", "task": true},
+		Manifest: func(m *s9pk.Manifest) { m.Dependencies["base"] = s9pk.Dependency{} }}))
+	l.reach("user", "stopped")
+	l.json("PUT", "/v1/packages/user/desired-state", `{"state":"running"}`, 409, nil)
+	var result map[string]any
+	l.json("POST", "/v1/packages/user/actions/set-name/runs", `{"input":{"name":"named"}}`, 200, &result)
+	l.json("PUT", "/v1/packages/user/desired-state", `{"state":"running"}`, 200, nil)
+	l.healthy("user")
+	page := "http://" + serverAddr + ":18082"
+	require.Equal(t, "install\n", l.get(page+"/file?path=/needed/inits"), "the dependency's volume")
+	l.json("POST", "/v1/packages/user/actions/set-name/runs", `{"input":{"name":"other"}}`, 200, &result)
+	l.reach("user", "stopped") // the critical task is active again
+}
+
+// A killed server leaves a package either installed or not there at all.
+func TestKillDuringInstall(t *testing.T) {
+	l := newLab(t)
+	file := build(t, testPackage{ID: "alpha", Port: 18080, Code: map[string]any{"slowInit": 1500}})
+	l.start()
+
+	// In the middle of the upload.
+	r, w := io.Pipe()
+	go func() {
+		w.Write(file[:len(file)/2]) // the rest never comes
+	}()
+	go l.http.Post("http://stead/v1/packages:sideload", "application/octet-stream", r)
+	l.await("the upload's entry", 10*time.Second, func() bool { p, ok := l.pkg("alpha"); return ok && p.State == "installing" })
+	l.kill()
+	w.Close()
+	l.start()
+	l.nothingLeft("alpha")
+
+	// Right after the last byte, and while the package sets itself up.
+	for _, phase := range []string{"install", "init"} {
+		op := l.sideload(file)
+		l.await("phase "+phase, 10*time.Second, func() bool {
+			l.json("GET", "/v1/operations/"+op.ID, "", 200, &op)
+			return op.Progress.Phase == phase
+		})
+		l.kill()
+		l.start()
+		l.nothingLeft("alpha")
+	}
+
+	// A cancel leaves nothing either.
+	op := l.sideload(file)
+	l.await("init", 10*time.Second, func() bool {
+		l.json("GET", "/v1/operations/"+op.ID, "", 200, &op)
+		return op.Progress.Phase == "init"
+	})
+	require.Contains(t, []int{200, 202, 204}, l.call("DELETE", "/v1/operations/"+op.ID, nil, nil))
+	require.Equal(t, operation.Cancelled, l.finish(op.ID).Status)
+	l.nothingLeft("alpha")
+
+	// While it is removed.
+	l.install(file)
+	l.healthy("alpha")
+	l.json("DELETE", "/v1/packages/alpha", "", 202, nil)
+	l.kill()
+	l.start()
+	l.await("the removal's end", 20*time.Second, func() bool { _, there := l.pkg("alpha"); return !there })
+	l.nothingLeft("alpha")
+	l.stop(syscall.SIGINT)
+	l.nothingRuns()
+}
+
+func TestRefusedUploads(t *testing.T) {
+	l := newLab(t)
+	l.start()
+	good := build(t, testPackage{ID: "alpha"})
+	flipped := append([]byte(nil), good...)
+	flipped[len(flipped)-100] ^= 1
+	signature := append([]byte(nil), good...)
+	signature[100] ^= 1
+	for code, file := range map[string][]byte{
+		problem.CodeNotAnArchive: []byte(strings.Repeat("not an s9pk ", 100)),
+		problem.CodeTruncated:    good[:len(good)/2],
+		problem.CodeCorrupt:      flipped,
+		problem.CodeSignature:    signature,
+		problem.CodeArchitecture: build(t, testPackage{ID: "alpha", Manifest: func(m *s9pk.Manifest) {
+			m.Images = map[string]s9pk.Image{"main": {Arch: []string{"riscv64"}}}
+			m.HardwareRequirements.Arch = nil
+		}}),
+		problem.CodeManifest: build(t, testPackage{ID: "alpha", Files: map[string][]byte{s9pk.JavascriptPath: nil}}),
+	} {
+		p := l.refused(file, 422)
+		require.Equal(t, code, p.Code, "%+v", p)
+		require.NotEmpty(t, p.Detail)
+		l.nothingLeft("alpha")
+	}
+	empty := l.refused([]byte{}, 422)
+	require.Equal(t, problem.CodeTruncated, empty.Code)
+}
+
+// A full disk is said to be one, before the upload where its size is known.
+func TestDiskFull(t *testing.T) {
+	l := newLab(t)
+	require.NoError(t, syscall.Mount("tmpfs", l.dir, "tmpfs", 0, "size=70m"))
+	defer syscall.Unmount(l.dir, syscall.MNT_DETACH)
+	l.start()
+	defer l.stop(syscall.SIGINT)
+	good := build(t, testPackage{ID: "alpha", Files: map[string][]byte{"extra.bin": make([]byte, 80<<20)}})
+	require.Equal(t, problem.CodeDiskFull, l.refused(good, 507).Code)
+	r, w := io.Pipe()
+	go func() { w.Write(good); w.Close() }()
+	var p problem.Problem
+	require.Equal(t, 507, l.call("POST", "/v1/packages:sideload", r, &p))
+	require.Equal(t, problem.CodeDiskFull, p.Code)
+	l.nothingLeft("alpha")
+}

@@ -1,0 +1,111 @@
+// A package's code without the SDK: what a bundle must export, written by hand.
+// The test puts a line before it that defines `test`.
+'use strict'
+const fs = require('fs/promises')
+const net = require('net')
+const { spawn, execFile } = require('child_process')
+
+const volume = '/media/startos/volumes/main'
+const run = (...argv) =>
+  new Promise((done, fail) =>
+    execFile('/usr/bin/start-container', argv, (e, out, err) => (e ? fail(new Error(`${argv}: ${err || e}`)) : done(out))),
+  )
+const listening = port =>
+  new Promise(done => {
+    const s = net.connect(port, '127.0.0.1')
+    s.on('connect', () => (s.destroy(), done(true))).on('error', () => done(false))
+  })
+
+let name = async () => (await fs.readFile(`${volume}/name`, 'utf8').catch(() => test.id)).trim()
+
+exports.manifest = {}
+
+exports.init = async ({ effects, kind }) => {
+  await fs.appendFile(`${volume}/inits`, `${kind}\n`)
+  if (test.failInit && kind !== test.failInit.not) throw new Error('init says no')
+  if (test.slowInit) await new Promise(done => setTimeout(done, test.slowInit))
+  const version = await effects.getDataVersion()
+  if (version === null) await effects.setDataVersion({ version: test.version })
+  await effects.bind({ id: 'ui-multi', internalPort: 8080, preferredExternalPort: test.port, addSsl: null, secure: null, stack: 'x' })
+  await effects.exportServiceInterface({
+    id: 'ui', name: 'UI', description: 'The page', masked: false, type: 'ui',
+    addressInfo: { username: null, hostId: 'ui-multi', internalPort: 8080, scheme: 'http', sslScheme: null, suffix: '' },
+  })
+  await effects.clearBindings({ except: [{ id: 'ui-multi', internalPort: 8080 }] })
+  await effects.clearServiceInterfaces({ except: ['ui'] })
+  await effects.setDependencies({ dependencies: test.needs ? [{ kind: 'running', id: test.needs, versionRange: '*', healthChecks: ['web'] }] : [] })
+  await effects.action.export({
+    id: 'set-name',
+    metadata: { name: 'Set name', description: 'd', warning: null, visibility: 'enabled', allowedStatuses: 'any', hasInput: true, group: null },
+  })
+  if (test.task) {
+    await effects.action.createTask({
+      replayId: 'name-me', packageId: test.id, actionId: 'set-name', severity: 'critical', reason: 'it needs a name',
+      when: { condition: 'input-not-matches', once: false }, input: { kind: 'partial', accept: [{ name: 'named' }], set: { name: 'named' } },
+    })
+  }
+  await effects.action.clear({ except: ['set-name'] })
+}
+
+exports.main = async ({ effects }) => ({
+  build: async () => {
+    await effects.setHealth({ id: 'web', name: 'Web', result: 'starting', message: null })
+    const watch = async () => {
+      const h = await effects.getHostInfo({ hostId: 'ui-multi', callback: effects.callback?.(watch) ?? null })
+      return h
+    }
+    await watch()
+    const [rootfs, guid] = await effects.subcontainer.createFs({ imageId: 'main', name: 'web' })
+    await run('bind-mount', '--source', volume, '--target', `${rootfs}/data`, '--recursive')
+    await run('bind-mount', '--source', volume, '--target', `${rootfs}/mapped`, '--recursive', '--idmap', '0:1000:1')
+    if (test.needs) {
+      await effects.mount({
+        location: `${rootfs}/needed`,
+        target: { packageId: test.needs, volumeId: 'main', subpath: null, readonly: true, idmap: [], type: 'pointer', filetype: 'directory' },
+      })
+    }
+    const child = spawn(
+      '/usr/bin/start-container',
+      ['subcontainer', 'launch', '--env-file=/media/startos/images/main.env', '--user=root', '--workdir=/', rootfs, '/bin/workload', await name(), '8080'],
+      { stdio: ['ignore', 'inherit', 'inherit'] },
+    )
+    const ended = new Promise(done => child.on('exit', done))
+    let stopped = false
+    const check = async () => {
+      while (!stopped) {
+        const up = await listening(8080)
+        if (stopped) return
+        await effects.setHealth({ id: 'web', name: 'Web', result: up ? 'success' : 'starting', message: up ? 'it listens' : null }).catch(() => {})
+        await new Promise(done => setTimeout(done, up ? 1000 : 20))
+      }
+    }
+    check()
+    return {
+      term: async () => {
+        stopped = true
+        child.kill('SIGTERM')
+        await ended
+        await effects.subcontainer.destroyFs({ guid })
+      },
+    }
+  },
+})
+
+exports.uninit = async ({ effects, target }) => {
+  if (target === null) {
+    if (test.failUninit) throw new Error('uninit says no')
+    await effects.setDataVersion({ version: null })
+  }
+}
+
+exports.actions = {
+  get: id => ({
+    getInput: async ({ effects }) => ({ eventId: effects.eventId, spec: { name: { type: 'text' } }, value: { name: await name() } }),
+    run: async ({ effects, input }) => {
+      if (!input || !input.name) throw new Error('a name is needed')
+      await fs.writeFile(`${volume}/name`, input.name)
+      await effects.restart()
+      return { version: '0', message: `it is ${input.name} now`, value: input.name, copyable: true, qr: false }
+    },
+  }),
+}
