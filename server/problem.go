@@ -1,8 +1,10 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 
@@ -114,9 +116,14 @@ func (s *Server) fail(r requestInfo, err error) *problem.Problem {
 		err = problem.New(http.StatusServiceUnavailable, codeReadOnly, "the state cannot be written; the server's log says why").Because(err)
 	}
 	p := problem.From(err).WithInstance(r.instance())
-	if p.Status >= 500 {
-		s.log.Error("request failed", "request", r.id, "method", r.method, "path", r.path, "status", p.Status, "err", err)
+	level := slog.LevelDebug // the caller is told
+	switch {
+	case p.Code == problem.CodeInternal || p.Code == codeReadOnly:
+		level = slog.LevelError
+	case p.Status >= 500 && p.Code != codeNotReady:
+		level = slog.LevelWarn
 	}
+	s.log.Log(context.Background(), level, "request failed", "request", r.id, "method", r.method, "path", r.path, "status", p.Status, "err", err)
 	return p
 }
 
