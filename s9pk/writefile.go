@@ -25,7 +25,11 @@ func WriteFile(ctx context.Context, path string, root *merkle.Directory, key Sig
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
-	err = WriteAt(ctx, f, root, key, o)
+	var w io.WriterAt = f
+	if !o.NoSync {
+		w = &eagerFile{f: f}
+	}
+	err = WriteAt(ctx, w, root, key, o)
 	if err == nil {
 		err = f.Chmod(0o644)
 	}
@@ -42,6 +46,20 @@ func WriteFile(ctx context.Context, path string, root *merkle.Directory, key Sig
 		return nil
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// eagerFile starts writing back what was written, 8 MiB at a time. Parts may be
+// written by several goroutines, each going forward.
+type eagerFile struct{ f *os.File }
+
+const writebackStep = 8 << 20
+
+func (e *eagerFile) WriteAt(p []byte, off int64) (int, error) {
+	n, err := e.f.WriteAt(p, off)
+	if end := (off + int64(n)) / writebackStep * writebackStep; end > off {
+		startWriteback(e.f, end-writebackStep, writebackStep)
+	}
+	return n, err
 }
 
 func syncDir(path string) error {

@@ -235,6 +235,9 @@ func writable(e *merkle.Entry) error {
 	if err := merkle.CheckName(e.Name); err != nil {
 		return err
 	}
+	if len(e.Name) > 1<<20 {
+		return fmt.Errorf("%w: name of %d bytes, StartOS reads 1 MiB", ErrLimit, len(e.Name))
+	}
 	if e.Kind != merkle.KindFile {
 		return nil
 	}
