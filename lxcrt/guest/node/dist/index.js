@@ -1,5 +1,5 @@
 'use strict';
-// Made from src by build.mjs; edit there. Sources: sha256 34c4a824e838c4e85e2cfdab9dea046308020d71be36f62b6f92580fb84c4c3c
+// Made from src by build.mjs; edit there. Sources: sha256 9b1695eab2c739f4017d04728c362f88184dbc6ea4ec563225b917c14da1bada
 const outer = require;
 const loaded = {};
 function load(name) {
@@ -684,6 +684,8 @@ const lines_1 = require("./lines");
 const PATIENCE = 10 * 60_000;
 const FIRST_PAUSE = 10;
 const LONGEST_PAUSE = 1000;
+const WIDTH = 64;
+const A_WHILE = 50;
 class HostError extends Error {
     code;
     data;
@@ -714,6 +716,8 @@ class HostClient {
     path;
     patience;
     lastId = 0;
+    underWay = 0;
+    queue = [];
     constructor(path, patience = PATIENCE) {
         this.path = path;
         this.patience = patience;
@@ -725,7 +729,7 @@ class HostClient {
         let since = 0;
         for (;;) {
             try {
-                return read(method, await this.exchange(request));
+                return read(method, await this.inTurn(request));
             }
             catch (e) {
                 if (!(e instanceof Interrupted))
@@ -737,6 +741,31 @@ class HostClient {
             }
             await new Promise(resolve => setTimeout(resolve, pause));
             pause = Math.min(2 * pause, LONGEST_PAUSE);
+        }
+    }
+    async inTurn(request) {
+        if (this.underWay < WIDTH)
+            this.underWay++;
+        else
+            await new Promise(resolve => this.queue.push(resolve));
+        let held = true;
+        const leave = () => {
+            if (!held)
+                return;
+            held = false;
+            const next = this.queue.shift();
+            if (next)
+                next();
+            else
+                this.underWay--;
+        };
+        const timer = setTimeout(leave, A_WHILE);
+        try {
+            return await this.exchange(request);
+        }
+        finally {
+            clearTimeout(timer);
+            leave();
         }
     }
     exchange(request) {

@@ -7,6 +7,10 @@ const PATIENCE = 10 * 60_000
 const FIRST_PAUSE = 10
 const LONGEST_PAUSE = 1000
 
+/** Calls under way at once, not counting those that have waited a while for their answer. */
+const WIDTH = 64
+const A_WHILE = 50
+
 /** The host answered with an error. */
 export class HostError extends Error {
   readonly code: number
@@ -42,6 +46,8 @@ export class HostClient {
   private readonly path: string
   private readonly patience: number
   private lastId = 0
+  private underWay = 0
+  private readonly queue: (() => void)[] = []
 
   constructor(path: string, patience = PATIENCE) {
     this.path = path
@@ -55,7 +61,7 @@ export class HostClient {
     let since = 0
     for (;;) {
       try {
-        return read(method, await this.exchange(request))
+        return read(method, await this.inTurn(request))
       } catch (e) {
         if (!(e instanceof Interrupted)) throw e
         const now = Date.now()
@@ -64,6 +70,30 @@ export class HostClient {
       }
       await new Promise(resolve => setTimeout(resolve, pause))
       pause = Math.min(2 * pause, LONGEST_PAUSE)
+    }
+  }
+
+  /**
+   * Keeps a flood of calls from overrunning the host's accept queue. A call
+   * whose answer takes long makes room for others: it may be waiting for them.
+   */
+  private async inTurn(request: string): Promise<string> {
+    if (this.underWay < WIDTH) this.underWay++
+    else await new Promise<void>(resolve => this.queue.push(resolve)) // takes over a place
+    let held = true
+    const leave = () => {
+      if (!held) return
+      held = false
+      const next = this.queue.shift()
+      if (next) next()
+      else this.underWay--
+    }
+    const timer = setTimeout(leave, A_WHILE)
+    try {
+      return await this.exchange(request)
+    } finally {
+      clearTimeout(timer)
+      leave()
     }
   }
 

@@ -194,6 +194,17 @@ test('patience ends', async t => {
 
 test('a flood of effects', async t => {
   const { effects } = await inited(t, r => ({ result: r.params.n }))
-  const all = await Promise.all(Array.from({ length: 3000 }, (_, n) => effects.echo({ n })))
+  const all = await Promise.all(Array.from({ length: 600 }, (_, n) => effects.echo({ n })))
   assert.deepEqual(all, all.map((_, n) => n))
+})
+
+test('calls that wait for other calls', async t => {
+  const { host, effects } = await inited(t)
+  const waiting = []
+  host.answer = r => (r.params.wait ? new Promise(resolve => waiting.push(resolve)) : { result: 'quick' })
+  const slow = Array.from({ length: 200 }, () => effects.echo({ wait: true }))
+  assert.equal(await effects.echo({}), 'quick')
+  await until(() => waiting.length === 200)
+  for (const resolve of waiting) resolve({ result: 'slow' })
+  assert.ok((await Promise.all(slow)).every(r => r === 'slow'))
 })

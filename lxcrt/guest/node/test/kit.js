@@ -97,14 +97,17 @@ async function start(t, source, answer) {
   if (source !== null) fs.writeFileSync(path.join(pkg, 'index.js'), source)
   const exits = []
   const service = await runtime.index.run(pkg, dir, code => exits.push(code))
-  t.after(() => new Promise(resolve => service.server.close(resolve)))
-  const client = new Client(dir)
-  t.after(() => client.socket.destroy())
+  const clients = []
   const connect = () => {
-    const more = new Client(dir)
-    t.after(() => more.socket.destroy())
-    return more
+    const client = new Client(dir)
+    clients.push(client)
+    return client
   }
+  t.after(() => {
+    for (const c of clients) c.socket.destroy()
+    return new Promise(resolve => service.server.close(resolve))
+  })
+  const client = connect()
   return { dir, host, client, connect, exits, pkg, runtime: service.runtime }
 }
 
