@@ -40,6 +40,18 @@ func TestReactiveCounter(t *testing.T) {
 	require.Equal(t, "dump      3: 2\n", string(out))
 }
 
+func TestInspect(t *testing.T) {
+	t.Parallel()
+	bin := build(t, "inspect-s9pk")
+	out, err := exec.Command(bin, filepath.Join("..", "s9pk", "testdata", "package.s9pk")).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), ", signed by ")
+	require.Contains(t, string(out), "manifest.json")
+	out, err = exec.Command(bin, "examples_test.go").CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), "s9pk: ")
+}
+
 func TestHairpin(t *testing.T) {
 	nattest.Require(t, "ip")
 	bin := build(t, "hairpin")

@@ -57,15 +57,32 @@ server elsewhere that "stead login URL" has signed in to.`,
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
 	}
 	root.AddCommand(
 		newServeCommand(), newUpCommand(), newDownCommand(),
 		newPackagesCommand(), newLogsCommand(), newOperationsCommand(), newStateCommand(), newForwardsCommand(), newSystemCommand(),
 		newClaimCommand(), newLoginCommand(), newLogoutCommand(), newPasswordCommand(), newSessionsCommand(), newContextsCommand(),
-		newS9pkCommand(), newNATCommand(), newBaseCommand(),
+		newS9pkCommand(), newNATCommand(), newBaseCommand(), newBaseCommand(),
 	)
+	groups(root)
 	return root
+}
+
+// groups makes commands that only hold others refuse a word they do not know;
+// cobra by itself shows their help and reports success.
+func groups(cmd *cobra.Command) {
+	for _, sub := range cmd.Commands() {
+		groups(sub)
+	}
+	if cmd.HasSubCommands() && !cmd.Runnable() {
+		cmd.Args = cobra.ArbitraryArgs
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			return fmt.Errorf("%s has no command %q; %[1]s --help lists them", cmd.CommandPath(), args[0])
+		}
+	}
 }
 
 // version is the module's, as the build recorded it.
