@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -133,4 +134,31 @@ func reportPacked(cmd *cobra.Command, path string, asJSON bool) error {
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s  %s %s, %d bytes\n", path, m.ID, m.Version, a.Size())
 	return err
+}
+
+func newInitCommand() *cobra.Command {
+	var o pack.InitOptions
+	cmd := &cobra.Command{
+		Use:   "init DIR",
+		Short: "Start a new service project",
+		Long: `Start a new service project: a web page, to be changed into what you want.
+
+  stead s9pk init my-app && cd my-app
+  npm install && npm run build
+  stead s9pk pack`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			files, err := pack.Init(args[0], o)
+			if err != nil {
+				return err
+			}
+			for _, f := range files {
+				fmt.Fprintln(cmd.OutOrStdout(), filepath.Join(args[0], f))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&o.ID, "id", "", "package `ID` (default: the folder's name)")
+	cmd.Flags().StringVar(&o.Title, "title", "", "`TITLE` for people (default: the id)")
+	return cmd
 }
