@@ -1,6 +1,7 @@
 package patchdb
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -194,7 +195,7 @@ func (l *loader) record(r wal.Record) error {
 		l.st = state{l.base, root}
 		return nil
 	}
-	ops, err := l.ops(r.Payload)
+	ops, err := l.parser.Ops(r.Payload)
 	if err != nil {
 		return &wal.CorruptError{Offset: r.Offset, Reason: fmt.Sprintf("revision %d: %v", r.ID, err)}
 	}
@@ -209,48 +210,9 @@ func (l *loader) record(r wal.Record) error {
 	}
 	l.st.id = RevisionID(r.ID)
 	if l.hub.limit > 0 {
-		l.hub.remember(newRevision(l.st.id, ops))
+		l.hub.remember(readRevision(l.st.id, ops, bytes.Clone(r.Payload)))
 	}
 	return nil
-}
-
-// ops reads a record's patch: of add, replace and remove, and nothing else.
-func (l *loader) ops(payload []byte) ([]tree.Op, error) {
-	n, err := l.parser.Parse(payload)
-	if err != nil {
-		return nil, err
-	}
-	a, ok := n.(*tree.Array)
-	if !ok {
-		return nil, errors.New("not a patch")
-	}
-	ops := make([]tree.Op, a.Len())
-	for i, n := range a.All() {
-		o, ok := n.(*tree.Object)
-		if !ok {
-			return nil, errors.New("not a patch")
-		}
-		name, _ := o.Get("op").(tree.String)
-		path, ok := o.Get("path").(tree.String)
-		ops[i].Val = o.Get("value")
-		if !ok || (ops[i].Val == nil) != (name == "remove") {
-			return nil, errors.New("not a patch")
-		}
-		switch name {
-		case "add":
-			ops[i].Verb = tree.VerbAdd
-		case "replace":
-			ops[i].Verb = tree.VerbReplace
-		case "remove":
-			ops[i].Verb = tree.VerbRemove
-		default:
-			return nil, fmt.Errorf("operation %q", name)
-		}
-		if ops[i].Path, err = Pointer(path).Tokens(); err != nil {
-			return nil, err
-		}
-	}
-	return ops, nil
 }
 
 // Path is the file's path as it was given to Open.

@@ -229,12 +229,10 @@ func (p Patch) Rebase(at Pointer) (Patch, error) {
 	return out, nil
 }
 
-var verbNames = [...]string{tree.VerbAdd: "add", tree.VerbReplace: "replace", tree.VerbPut: "put", tree.VerbRemove: "remove"}
-
 func patchOf(ops []tree.Op) Patch {
 	p := make(Patch, len(ops))
 	for i, o := range ops {
-		p[i] = Op{Op: verbNames[o.Verb], Path: joinTokens(o.Path)}
+		p[i] = Op{Op: o.Verb.Name(), Path: joinTokens(o.Path)}
 		if o.Val != nil {
 			p[i].Value = tree.Encode(o.Val)
 		}
@@ -256,26 +254,19 @@ func encodeOps(ops []tree.Op) ([]byte, Patch) {
 	}
 	b := append(make([]byte, 0, size), '[')
 	p := make(Patch, len(ops))
-	spans := make([][2]int, len(ops))
+	starts := make([]int, 2*len(ops))
 	for i, o := range ops {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		p[i] = Op{Op: verbNames[o.Verb], Path: joinTokens(o.Path)}
-		b = append(append(append(b, `{"op":"`...), p[i].Op...), `","path":`...)
-		b = tree.AppendQuoted(b, p[i].Path)
-		if o.Val != nil {
-			b = append(b, `,"value":`...)
-			spans[i][0] = len(b)
-			b = tree.Append(b, o.Val)
-			spans[i][1] = len(b)
-		}
-		b = append(b, '}')
+		p[i] = Op{Op: o.Verb.Name(), Path: joinTokens(o.Path)}
+		b, starts[2*i] = tree.AppendOp(b, o, p[i].Path)
+		starts[2*i+1] = len(b) - 1
 	}
 	b = append(b, ']')
-	for i, s := range spans {
-		if s[1] > 0 {
-			p[i].Value = json.RawMessage(b[s[0]:s[1]:s[1]])
+	for i := range p {
+		if from, to := starts[2*i], starts[2*i+1]; from > 0 {
+			p[i].Value = json.RawMessage(b[from:to:to])
 		}
 	}
 	return b, p

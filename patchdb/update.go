@@ -35,7 +35,7 @@ func (db *DB) Update(ctx context.Context, fn func(tx *Tx) error) (Revision, erro
 	}
 	r := Revision{ID: p.st.id}
 	if p.rev != nil {
-		r.Patch = p.rev.patch
+		r.Patch = p.rev.patch()
 	}
 	return r, nil
 }

@@ -52,21 +52,43 @@ type item struct {
 	old, new tree.Node // nil for a revision from history
 }
 
-// revision is a change as the hub passes it on. It never changes.
+// revision is a change as the hub passes it on.
 type revision struct {
-	id    RevisionID
-	ops   []tree.Op // values dropped: they stand in text
-	patch Patch
-	text  []byte
+	id   RevisionID
+	ops  []tree.Op // values dropped: they stand in text
+	text []byte
+
+	once sync.Once
+	made Patch
 }
 
+// newRevision takes over ops.
 func newRevision(id RevisionID, ops []tree.Op) *revision {
-	r := &revision{id: id, ops: ops}
-	r.text, r.patch = encodeOps(ops)
+	r := &revision{id: id}
+	r.text, r.made = encodeOps(ops)
+	r.once.Do(func() {})
+	r.keep(ops)
+	return r
+}
+
+// readRevision takes over ops and the text that they were read from. Most of
+// these are never asked for their patch.
+func readRevision(id RevisionID, ops []tree.Op, text []byte) *revision {
+	r := &revision{id: id, text: text}
+	r.keep(ops)
+	return r
+}
+
+func (r *revision) keep(ops []tree.Op) {
 	for i := range ops {
 		ops[i].Val = nil
 	}
-	return r
+	r.ops = ops
+}
+
+func (r *revision) patch() Patch {
+	r.once.Do(func() { r.made, _ = ParsePatch(r.text) }) // it was read before
+	return r.made
 }
 
 // touch says how a revision concerns a place.
@@ -101,14 +123,14 @@ func (r *revision) touches(tokens []string) touch {
 // rebase returns what of an inside revision concerns the place.
 func (r *revision) rebase(tokens []string) Patch {
 	if len(tokens) == 0 {
-		return r.patch
+		return r.patch()
 	}
 	var p Patch
 	for i := range r.ops {
 		if !hasPrefix(r.ops[i].Path, tokens) {
 			continue
 		}
-		o := r.patch[i]
+		o := r.patch()[i]
 		o.Path = joinTokens(r.ops[i].Path[len(tokens):])
 		if o.Path == "" {
 			// The place itself came, went or changed: to its watcher it is the whole document.

@@ -44,7 +44,7 @@ const internLimit = 1 << 14
 // Parse reads one text.
 func (p *Parser) Parse(b []byte) (Node, error) {
 	p.b, p.i, p.depth = b, 0, 0
-	defer func() { p.b = nil; clear(p.elems); p.elems = p.elems[:0]; clear(p.membs); p.membs = p.membs[:0] }()
+	defer p.reset()
 	if len(b) > MaxSize {
 		return nil, ErrSize
 	}
@@ -58,6 +58,14 @@ func (p *Parser) Parse(b []byte) (Node, error) {
 		return nil, p.fail("text after the value")
 	}
 	return n, nil
+}
+
+// reset lets go of the source and of what an error left on the stacks.
+func (p *Parser) reset() {
+	p.b = nil
+	clear(p.elems)
+	clear(p.membs)
+	p.elems, p.membs = p.elems[:0], p.membs[:0]
 }
 
 func (p *Parser) fail(reason string) error { return &SyntaxError{p.i, reason} }
@@ -121,7 +129,7 @@ func (p *Parser) value() (Node, error) {
 func (p *Parser) leaf(start int, text []byte, str bool) Node {
 	var n Node
 	raw := p.b[start:p.i]
-	if len(raw) <= 24 {
+	if len(raw) <= 12 {
 		if n, ok := p.short[string(raw)]; ok {
 			return n
 		}
@@ -131,7 +139,7 @@ func (p *Parser) leaf(start int, text []byte, str bool) Node {
 	} else {
 		n = Number(text)
 	}
-	if len(raw) <= 24 && len(p.short) < internLimit {
+	if len(raw) <= 12 && len(p.short) < internLimit {
 		if p.short == nil {
 			p.short = map[string]Node{}
 		}
