@@ -33,7 +33,7 @@ const password = "correct horse"
 
 // lab is a server on real listeners over real rooms, services apart.
 type lab struct {
-	t        *testing.T
+	t        testing.TB
 	db       *patchdb.DB
 	ops      *operation.Manager
 	account  *account.Manager
@@ -91,7 +91,7 @@ var owner = sync.OnceValues(func() (state.PrivatePart, string) {
 
 // newLab starts a claimed server with a signed-in user and hello-world
 // installed and running.
-func newLab(t *testing.T) *lab {
+func newLab(t testing.TB) *lab {
 	t.Helper()
 	private, token := owner()
 	doc := state.New()
@@ -102,9 +102,9 @@ func newLab(t *testing.T) *lab {
 	return l
 }
 
-func newUnclaimedLab(t *testing.T) *lab { t.Helper(); return startLab(t, state.New()) }
+func newUnclaimedLab(t testing.TB) *lab { t.Helper(); return startLab(t, state.New()) }
 
-func startLab(t *testing.T, doc state.Document) *lab {
+func startLab(t testing.TB, doc state.Document) *lab {
 	t.Helper()
 	dir := t.TempDir()
 	l := &lab{t: t, power: make(chan string, 1), log: &logBuffer{}}
@@ -221,7 +221,7 @@ func (l *lab) do(who, method, path, body string, header ...string) answer {
 
 // events is an open stream.
 type events struct {
-	t   *testing.T
+	t   testing.TB
 	res *http.Response
 	r   *bufio.Reader
 }
@@ -286,7 +286,7 @@ func (e *events) comment() {
 	}
 }
 
-func decode[T any](t *testing.T, text string) T {
+func decode[T any](t testing.TB, text string) T {
 	t.Helper()
 	var v T
 	require.NoError(t, json.Unmarshal([]byte(text), &v), fmt.Sprintf("%.200s", text))

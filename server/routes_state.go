@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"net/http"
@@ -74,7 +73,9 @@ func stateError(pointer string, err error) error {
 	return err
 }
 
-func etag(id patchdb.RevisionID) string { return `"` + strconv.FormatUint(uint64(id), 10) + `"` }
+func revisionID(id patchdb.RevisionID) string { return strconv.FormatUint(uint64(id), 10) }
+
+func etag(id patchdb.RevisionID) string { return `"` + revisionID(id) + `"` }
 
 func (s *Server) getState(_ context.Context, in *stateInput) (*stateOutput, error) {
 	pointer, err := publicPointer(in.Pointer)
@@ -130,13 +131,10 @@ func (s *Server) followState(_ context.Context, in *stateEventsInput) (runFunc, 
 				return err
 			}
 			switch {
-			case ev.Dump != nil:
-				err = st.send("dump", strconv.FormatUint(uint64(ev.Dump.ID), 10), api.Dump{ID: uint64(ev.Dump.ID), Value: ev.Dump.Value})
+			case ev.Dump != nil: // patchdb's types have the JSON of api.Dump and api.Revision
+				err = st.send("dump", revisionID(ev.Dump.ID), ev.Dump)
 			case ev.Revision != nil:
-				var patch json.RawMessage
-				if patch, err = json.Marshal(ev.Revision.Patch); err == nil {
-					err = st.send("patch", strconv.FormatUint(uint64(ev.Revision.ID), 10), api.Revision{ID: uint64(ev.Revision.ID), Patch: patch})
-				}
+				err = st.send("patch", revisionID(ev.Revision.ID), ev.Revision)
 			}
 			if err != nil {
 				return err
