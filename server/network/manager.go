@@ -144,7 +144,7 @@ func (m *Manager) Sync(ctx context.Context) error {
 				}
 			}
 		}
-		cfg = forwards(hosts, m.containers, own)
+		cfg = m.inSubnets(forwards(hosts, m.containers, own))
 		p := patchdb.Join(state.ServerInfo, "network")
 		var was state.Network
 		if err := tx.Get(p, &was); err != nil && !errors.Is(err, patchdb.ErrNotFound) {
@@ -163,6 +163,21 @@ func (m *Manager) Sync(ctx context.Context) error {
 	}
 	m.applied = cfg
 	return nil
+}
+
+// inSubnets says of each target which subnet it shares with the other
+// containers: what goes between containers directly is the runtime's to judge,
+// not nat's.
+func (m *Manager) inSubnets(cfg nat.Config) nat.Config {
+	for i := range cfg.Forwards {
+		t := &cfg.Forwards[i].Target
+		for _, subnet := range []netip.Prefix{m.o.Subnet4, m.o.Subnet6} {
+			if subnet.Contains(t.Addr) {
+				t.Prefix = subnet.Bits()
+			}
+		}
+	}
+	return cfg
 }
 
 // Own lists the server's addresses as the last Sync saw them.

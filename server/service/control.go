@@ -92,7 +92,7 @@ func (m *Manager) Restart(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	if failed || u.stale() {
+	if failed {
 		u.requestRebuild()
 	}
 	u.poke()

@@ -10,8 +10,8 @@
 //	(nothing) --Sideload--> installing --> installed --Uninstall--> removing --> (nothing)
 //
 // An entry that is still installing at Start is taken back whole, one that is
-// removing is removed to the end. A container whose making matches what would
-// be made now goes on running and is adopted; any other is made anew.
+// removing is removed to the end. Containers that run go on running and are
+// adopted; what is gone is made anew.
 //
 // One [unit] stands for each package, with one goroutine, the reconciler, that
 // brings its run state to what is desired. No lock and no transaction is held

@@ -75,6 +75,12 @@ func TestTasksAndDependencies(t *testing.T) {
 	l.healthy("user")
 	page := "http://" + serverAddr + ":18082"
 	require.Equal(t, "install\n", l.get(page+"/file?path=/needed/inits"), "the dependency's volume")
+	// The dependency's container is reached by its name, at the port it binds;
+	// the other way round nothing is.
+	require.Equal(t, "hello from base\n", l.get(page+"/get?url=http://"+l.containerIP("base")+":8080/"))
+	require.Equal(t, "hello from base\n", l.get(page+"/get?url=http://base.startos:8080/"))
+	_, err := l.fetch(l.lan, "http://"+serverAddr+":18081/get?url=http://"+l.containerIP("user")+":8080/")
+	require.Error(t, err)
 	l.json("POST", "/v1/packages/user/actions/set-name/runs", `{"input":{"name":"other"}}`, 200, &result)
 	l.reach("user", "stopped") // the critical task is active again
 }
@@ -174,4 +180,15 @@ func TestDiskFull(t *testing.T) {
 	require.Equal(t, 507, l.call("POST", "/v1/packages:sideload", r, &p))
 	require.Equal(t, problem.CodeDiskFull, p.Code)
 	l.nothingLeft("alpha")
+}
+
+// containerIP asks the service itself.
+func (l *lab) containerIP(id string) string {
+	l.t.Helper()
+	text, err := os.ReadFile(l.dir + "/logs/" + id + "/service.log")
+	require.NoError(l.t, err)
+	_, rest, ok := strings.Cut(string(text), "address ")
+	require.True(l.t, ok, "%s", text)
+	ip, _, _ := strings.Cut(rest, `"`)
+	return ip
 }

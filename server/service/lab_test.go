@@ -27,6 +27,7 @@ import (
 	"github.com/selfstead/selfstead/s9pk/s9pktest"
 	"github.com/selfstead/selfstead/server"
 	"github.com/selfstead/selfstead/server/api"
+	"github.com/selfstead/selfstead/server/embedded"
 	"github.com/selfstead/selfstead/server/network"
 	"github.com/selfstead/selfstead/server/operation"
 	"github.com/selfstead/selfstead/server/problem"
@@ -74,7 +75,7 @@ func serveLab(dir string) error {
 			return err
 		}
 	}
-	layer, err := tempLayer(filepath.Join(dir, "guest"))
+	layer, err := embedded.Layer(filepath.Join(dir, "guest"), func(string) bool { return true })
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,9 @@ type Manager struct {
 	log          *slog.Logger
 	watch        *watchers[*instance]
 
+	edgeMu   sync.Mutex
+	edgesNow string // what the runtime was told last
+
 	handing atomic.Bool     // Close hands over: containers go on
 	ctx     context.Context // ends when Close begins
 	halt    context.CancelCauseFunc
@@ -175,6 +178,11 @@ func (m *Manager) feed(ctx context.Context, s *patchdb.Subscription) {
 				if op.From != "" {
 					paths = append(paths, patchdb.Pointer(op.From))
 				}
+			}
+		}
+		if paths == nil || slices.ContainsFunc(paths, concernsEdges) {
+			if err := m.syncEdges(ctx); err != nil && ctx.Err() == nil {
+				m.log.Error("who may reach whom", "err", err)
 			}
 		}
 		for run, ids := range m.watch.take(paths) {

@@ -150,15 +150,13 @@ type runtimeStatus struct {
 // runtimeProtocol is the protocol of the runtime that this server speaks.
 const runtimeProtocol = 1
 
-// adopt takes over a running container that an earlier process made. Without
-// one, or when it cannot be trusted to be what would be made now, it returns
-// an error and has changed nothing.
+// adopt takes over a running container that an earlier process made. One that
+// would be made differently now, from a newer base image say, runs on and is
+// made anew at its next restart. Without a container, or when its runtime does
+// not speak our protocol, adopt returns an error and has changed nothing.
 func (u *unit) adopt(ctx context.Context, keep state.ServiceKeep, b *bundle) (*instance, error) {
 	if keep.Container == "" {
 		return nil, errors.New("service: there was none")
-	}
-	if keep.Spec != u.m.fingerprint(keep, b) {
-		return nil, errors.New("service: it would be made differently now")
 	}
 	c, err := u.m.rt.Load(ctx, keep.Container)
 	if err != nil {

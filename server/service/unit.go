@@ -198,6 +198,10 @@ func (u *unit) reconcile(ctx context.Context) {
 			}
 			continue
 		}
+		if step == status.Stopping && info.Desired.Main == status.Restarting && u.stale() {
+			u.requestRebuild()
+			continue
+		}
 		if err := u.transition(ctx, run, step); err != nil && ctx.Err() == nil && run.alive() {
 			log.Warn("the service does not "+string(step), "err", err)
 			u.pause(ctx, retryPause)

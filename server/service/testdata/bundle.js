@@ -50,12 +50,9 @@ exports.init = async ({ effects, kind }) => {
 exports.main = async ({ effects }) => ({
   build: async () => {
     await effects.setHealth({ id: 'web', name: 'Web', result: 'starting', message: null })
-    const watch = async () => {
-      const h = await effects.getHostInfo({ hostId: 'ui-multi', callback: effects.callback?.(watch) ?? null })
-      return h
-    }
-    await watch()
+    console.log('address ' + (await effects.getContainerIp({})))
     const [rootfs, guid] = await effects.subcontainer.createFs({ imageId: 'main', name: 'web' })
+    await fs.copyFile('/etc/resolv.conf', `${rootfs}/etc/resolv.conf`)
     await run('bind-mount', '--source', volume, '--target', `${rootfs}/data`, '--recursive')
     await run('bind-mount', '--source', volume, '--target', `${rootfs}/mapped`, '--recursive', '--idmap', '0:1000:1')
     if (test.needs) {
