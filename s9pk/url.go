@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"path"
 	"strings"
+
+	"golang.org/x/net/idna"
 )
 
 // specialPorts are the schemes with an authority that the URL standard (WHATWG)
@@ -15,8 +17,9 @@ var specialPorts = map[string]string{"http": "80", "https": "443", "ws": "80", "
 
 // NormalizeURL brings an absolute URL into the form in which StartOS compares
 // and writes it: scheme and host in lower case, no default port, no dot
-// segments, "/" as the empty path, what needs it percent-encoded. It covers the
-// URLs of manifests, not all of the URL standard: hosts outside ASCII are refused.
+// segments, "/" as the empty path, what needs it percent-encoded, international
+// host names in their ASCII form. It covers the URLs of manifests, not all of
+// the URL standard: IPv4 addresses in unusual notations stay as they are.
 func NormalizeURL(s string) (string, error) {
 	s = strings.TrimFunc(s, func(r rune) bool { return r <= ' ' })
 	s = strings.NewReplacer("\t", "", "\n", "", "\r", "").Replace(s)
@@ -29,9 +32,7 @@ func NormalizeURL(s string) (string, error) {
 	if !special {
 		return normalizeOther(scheme, rest)
 	}
-	rest = encodeURL(rest)
-	frag, hasFrag := "", false
-	rest, frag, hasFrag = strings.Cut(rest, "#")
+	rest, frag, hasFrag := strings.Cut(rest, "#")
 	rest, query, hasQuery := strings.Cut(rest, "?")
 	rest = strings.ReplaceAll(rest, `\`, "/")
 	var authority string
@@ -47,12 +48,12 @@ func NormalizeURL(s string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	out := scheme + "://" + host + cleanPath(rest)
+	out := scheme + "://" + host + cleanPath(encode(rest, pathSet))
 	if hasQuery {
-		out += "?" + query
+		out += "?" + encode(query, querySet)
 	}
 	if hasFrag {
-		out += "#" + frag
+		out += "#" + encode(frag, fragmentSet)
 	}
 	return out, nil
 }
@@ -77,7 +78,7 @@ func cutAuthority(s string) (authority, rest string) {
 
 // normalizeOther is for schemes whose rest has no meaning here ("mailto:").
 func normalizeOther(scheme, rest string) (string, error) {
-	u, err := url.Parse(scheme + ":" + encodeURL(rest))
+	u, err := url.Parse(scheme + ":" + encode(rest, fragmentSet))
 	if err != nil {
 		return "", err
 	}
@@ -87,13 +88,23 @@ func normalizeOther(scheme, rest string) (string, error) {
 func normalizeAuthority(authority, defaultPort string, file bool) (string, error) {
 	user := ""
 	if i := strings.LastIndexByte(authority, '@'); i >= 0 {
-		user, authority = authority[:i+1], authority[i+1:]
+		name, password, _ := strings.Cut(authority[:i], ":")
+		user, authority = encode(name, userSet), authority[i+1:]
+		if password != "" {
+			user += ":" + encode(password, userSet)
+		}
+		if user != "" {
+			user += "@"
+		}
 	}
 	host, port := authority, ""
 	if i := strings.LastIndexByte(authority, ':'); i >= 0 && !strings.HasSuffix(authority, "]") {
 		host, port = authority[:i], authority[i+1:]
 	}
-	host = strings.ToLower(host)
+	host, err := hostname(host)
+	if err != nil {
+		return "", err
+	}
 	if host == "" {
 		if file {
 			return "", nil
@@ -123,25 +134,16 @@ func normalizeAuthority(authority, defaultPort string, file bool) (string, error
 			host += ":" + p
 		}
 	}
-	if user == "@" || user == ":@" {
-		user = ""
-	}
 	return user + host, nil
 }
 
 // cleanPath removes dot segments and keeps doubled slashes.
 func cleanPath(p string) string {
-	if !strings.Contains(p, "/.") {
-		if p == "" {
-			return "/"
-		}
-		return p
-	}
 	var out []string
 	parts := strings.Split(strings.TrimPrefix(p, "/"), "/")
 	for i, part := range parts {
 		last := i == len(parts)-1
-		switch strings.ToLower(strings.ReplaceAll(strings.ToLower(part), "%2e", ".")) {
+		switch strings.ReplaceAll(strings.ToLower(part), "%2e", ".") {
 		case ".":
 		case "..":
 			if len(out) > 0 {
@@ -158,18 +160,40 @@ func cleanPath(p string) string {
 	return "/" + strings.Join(out, "/")
 }
 
-// encodeURL percent-encodes what may not stand in a URL as it is.
-func encodeURL(s string) string {
+// What is percent-encoded in the parts of a URL, besides controls, spaces and
+// everything outside ASCII.
+const (
+	pathSet     = "\"<>`{}"
+	querySet    = "\"<>'"
+	fragmentSet = "\"<>`"
+	userSet     = pathSet + "/:;=@[\\]^|"
+)
+
+func encode(s, set string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
 		c := s[i]
-		if c <= ' ' || c > '~' || strings.IndexByte("\"<>`", c) >= 0 {
+		if c <= ' ' || c > '~' || strings.IndexByte(set, c) >= 0 {
 			fmt.Fprintf(&b, "%%%02X", c)
 			continue
 		}
 		b.WriteByte(c)
 	}
 	return b.String()
+}
+
+// hostname is a host in lower case and ASCII.
+func hostname(host string) (string, error) {
+	for i := 0; i < len(host); i++ {
+		if host[i] >= 0x80 {
+			ascii, err := idna.Lookup.ToASCII(host)
+			if err != nil {
+				return "", fmt.Errorf("invalid international host name %q", host)
+			}
+			return ascii, nil
+		}
+	}
+	return strings.ToLower(host), nil
 }
 
 // normalizePathOrURL reads a build input: a URL, or else a path, which is
