@@ -78,6 +78,14 @@ func (p Protocols) numbers() []uint8 {
 	return []uint8{protoTCP, protoUDP}
 }
 
+// bits spells out the default.
+func (p Protocols) bits() Protocols {
+	if p == 0 {
+		return TCP | UDP
+	}
+	return p
+}
+
 // String returns "tcp", "udp" or "tcp,udp".
 func (p Protocols) String() string {
 	switch p {
@@ -100,8 +108,8 @@ func (f *Forward) ranged() bool { return f.ports() > 1 && f.Source.Port() == f.T
 
 // Equal reports whether both say the same in the same words.
 func (f *Forward) Equal(g *Forward) bool {
-	return f.Name == g.Name && f.Source == g.Source && f.Target == g.Target && f.ports() == g.ports() &&
-		f.Protocols.String() == g.Protocols.String() && slices.Equal(f.AllowFrom, g.AllowFrom) && slices.Equal(f.AllowVia, g.AllowVia)
+	return f.Source == g.Source && f.Target == g.Target && f.Name == g.Name && f.ports() == g.ports() &&
+		f.Protocols.bits() == g.Protocols.bits() && slices.Equal(f.AllowFrom, g.AllowFrom) && slices.Equal(f.AllowVia, g.AllowVia)
 }
 
 // Clone returns a copy that shares nothing with f.

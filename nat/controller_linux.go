@@ -38,6 +38,7 @@ type Controller struct {
 	cfg     Config // shares nothing with callers
 	plan    *plan  // nil when it must be made anew from cfg
 	gen     uint32 // generation at which the kernel was known to match; 0 when not known
+	fresh   bool   // there was no table before the first Apply
 	swept   bool   // flows of forwards that died with an earlier process are gone
 	monitor *monitor
 
@@ -132,53 +133,57 @@ func (c *Controller) Apply(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if err := c.prepare(cfg, env); err != nil {
+	e, err := c.prepare(cfg, env)
+	if err != nil {
 		return err
 	}
-	stale, err := c.install(ctx, cfg)
+	stale, err := c.install(ctx)
 	if err != nil {
 		c.restore(ctx)
 		return err
 	}
-	c.remember(cfg)
-	if stale || !c.swept {
+	c.remember(e)
+	switch {
+	case stale, !c.swept && !c.fresh:
+		c.swept = false // until it is done: with the next Apply, if not now
 		if err := c.sweep(); err != nil {
-			c.plan = nil // the sweep is tried again with the next Apply
-			c.swept = false
 			return err
 		}
 		c.swept = true
+	case !c.swept:
+		c.monitor.poke() // nothing was forwarded before; flows of a deleted table can wait
 	}
 	return nil
 }
 
-// prepare makes the plan for cfg, or leaves everything as it was.
-func (c *Controller) prepare(cfg Config, env Environment) error {
-	if c.plan == nil && c.applied {
-		p, err := newPlan(c.cfg, env)
-		if err != nil {
-			return err
-		}
-		c.plan, c.gen = p, 0
-	}
+// prepare makes the plan for cfg, or leaves everything as it was. It returns
+// how cfg differs from what was applied last.
+func (c *Controller) prepare(cfg Config, env Environment) (edit, error) {
+	e := editOf(c.cfg, cfg)
 	if c.plan == nil {
-		p, err := newPlan(cfg, env)
+		from := cfg
+		if c.applied {
+			from = c.cfg
+		}
+		p, err := newPlan(from, env)
 		if err != nil {
-			return err
+			return e, err
 		}
 		c.plan, c.gen = p, 0
-		return nil
+		if !c.applied {
+			return e, nil
+		}
 	}
-	if err := c.plan.change(c.cfg, cfg); err != nil {
-		return err
+	if err := c.plan.change(e); err != nil {
+		return e, err
 	}
 	c.plan.setEnvironment(env)
-	return nil
+	return e, nil
 }
 
 // install brings the kernel to the plan. It reports whether forwards went or
 // changed, so that flows may be stale.
-func (c *Controller) install(ctx context.Context, cfg Config) (stale bool, err error) {
+func (c *Controller) install(ctx context.Context) (stale bool, err error) {
 	if err := c.beforeSwitch(); err != nil {
 		return false, err
 	}
@@ -189,12 +194,13 @@ func (c *Controller) install(ctx context.Context, cfg Config) (stale bool, err e
 }
 
 // remember keeps cfg, sharing what did not change with the copy held so far.
-func (c *Controller) remember(cfg Config) {
-	out := make([]Forward, len(cfg.Forwards))
-	for i := range cfg.Forwards {
-		out[i] = *c.plan.byName[cfg.Forwards[i].Name]
+func (c *Controller) remember(e edit) {
+	now := make([]Forward, len(e.now))
+	for i := range e.now {
+		now[i] = *c.plan.byName[e.now[i].Name]
 	}
-	c.cfg, c.applied = Config{Forwards: out}, true
+	c.cfg.Forwards = slices.Replace(c.cfg.Forwards, e.head, e.head+len(e.was), now...)
+	c.applied = true
 }
 
 // restore goes back to the last applied state after a failure; nothing is left
@@ -208,10 +214,10 @@ func (c *Controller) restore(ctx context.Context) {
 	defer cancel()
 	env, err := readEnvironment(c.route)
 	if err == nil {
-		err = c.prepare(c.cfg, env)
+		_, err = c.prepare(c.cfg, env)
 	}
 	if err == nil {
-		_, err = c.install(ctx, c.cfg)
+		_, err = c.install(ctx)
 	}
 	if err != nil {
 		c.plan, c.gen = nil, 0
@@ -234,6 +240,7 @@ func (c *Controller) sync(ctx context.Context) (stale bool, err error) {
 			return false, err
 		}
 		stale = stale || work.stale()
+		c.fresh = c.fresh || work.fresh && !c.applied
 		if work.empty() {
 			c.gen = work.gen
 			c.plan.settle()
@@ -279,14 +286,14 @@ func (c *Controller) Forwards(ctx context.Context) ([]Forward, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		t, err := readTable(c.nft, c.table)
+		_, elements, err := readAll(c.nft, c.table)
 		if errors.Is(err, errMoved) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		return t.forwards(), nil
+		return forwardsOf(elements), nil
 	}
 	return nil, fmt.Errorf("%w: gave up reading after %d tries", ErrConflict, maxTries)
 }
@@ -301,31 +308,27 @@ func (c *Controller) CleanUp(ctx context.Context) error {
 		return ErrClosed
 	}
 	c.plan, c.gen, c.applied, c.cfg = nil, 0, false, Config{}
-	for range maxTries {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		t, err := readTable(c.nft, c.table)
-		if errors.Is(err, errMoved) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if !t.exists {
-			return c.sweep()
-		}
-		if err := c.undoRecords(t); err != nil {
-			return err
-		}
-		b := newBatch(c.table, 0)
-		b.delTable()
-		if _, err := c.nft.commit(b); err != nil && !errors.Is(err, unix.ENOENT) {
-			return err
-		}
-		return c.sweep()
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	return fmt.Errorf("%w: gave up after %d tries", ErrConflict, maxTries)
+	c.records = nil
+	if err := c.loadRecords(); err != nil {
+		return err
+	}
+	if err := c.undoRecords(); err != nil {
+		return err
+	}
+	b := newBatch(c.table, 0)
+	b.delTable()
+	if _, err := c.nft.commit(b); err != nil && !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	c.fresh, c.swept = false, false
+	if err := c.sweep(); err != nil {
+		return err
+	}
+	c.swept = true
+	return nil
 }
 
 // names returns the sorted keys of a map.

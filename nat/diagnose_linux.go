@@ -43,7 +43,7 @@ func (c *Controller) Diagnose(ctx context.Context) ([]Finding, error) {
 		out = found
 		break
 	}
-	t, err := readTable(c.nft, c.table)
+	_, elements, err := readAll(c.nft, c.table)
 	if err != nil && !errors.Is(err, errMoved) {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func (c *Controller) Diagnose(ctx context.Context) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	forwards := t.forwards()
+	forwards := forwardsOf(elements)
 	out = append(out, c.forwardingOff(forwards)...)
 	return append(out, unroutable(forwards, &env)...), nil
 }

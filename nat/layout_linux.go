@@ -121,6 +121,9 @@ func layout(bit int) []chainDef {
 		// ct label <ours> daddr . saddr @hairpin masquerade
 		post.rules = append(post.rules, ruleDef{"hairpin of a target's subnet " + f.name,
 			cat(f.only(), ours(bit), f.subnetKey(), in(name(setHairpin)), masquerade())})
+		// ct label <ours> daddr . saddr @self masquerade
+		post.rules = append(post.rules, ruleDef{"hairpin of a target to itself " + f.name,
+			cat(f.only(), ours(bit), f.subnetKey(), in(name(setSelf)), masquerade())})
 	}
 	// iif @localnet ip daddr 127.0.0.0/8 drop; the same for saddr
 	for _, end := range []struct {

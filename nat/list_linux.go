@@ -9,24 +9,24 @@ import (
 
 // forwards rebuilds the forwards from what the sets hold. A prefix of
 // AllowFrom that lies inside another one is not there any more.
-func (t *tableState) forwards() []Forward {
+func forwardsOf(elements *[numSets]map[string]value) []Forward {
 	byName := map[string]*Forward{}
 	for fam := setID(0); fam < numSets; fam += setsPerFamily {
 		size := 4 * int(families[fam/setsPerFamily].words)
 		for _, s := range []setID{setForward, setLimited} {
-			for key, v := range t.elements[fam+s] {
+			for key, v := range elements[fam+s] {
 				addr, proto, port := parseExact(key, size)
-				t.collect(byName, v, addr, proto, port, endpoint(v.data, size))
+				collect(byName, v, addr, protoSpan{proto, proto}, port, endpoint(v.data, size))
 			}
 		}
 		for _, s := range []setID{setRange, setLimitedRange} {
-			for key, v := range t.elements[fam+s] {
-				port, proto, addr := parseSpan(key, size)
+			for key, v := range elements[fam+s] {
+				port, protos, addr := parseSpan(key, size)
 				to, _ := netip.AddrFromSlice([]byte(v.data))
-				t.collect(byName, v, addr, proto, port, netip.AddrPortFrom(to, port))
+				collect(byName, v, addr, protos, port, netip.AddrPortFrom(to, port))
 			}
 		}
-		t.collectLimits(byName, fam, size)
+		collectLimits(byName, elements, fam, size)
 	}
 	out := make([]Forward, 0, len(byName))
 	for _, f := range byName {
@@ -41,7 +41,7 @@ func (t *tableState) forwards() []Forward {
 }
 
 // collect takes one element into the forward that its note names.
-func (t *tableState) collect(byName map[string]*Forward, v value, addr netip.Addr, proto uint8, port uint16, to netip.AddrPort) {
+func collect(byName map[string]*Forward, v value, addr netip.Addr, protos protoSpan, port uint16, to netip.AddrPort) {
 	name, rec, ok := readNote(v.note)
 	if !ok || name == "" || len(rec) != 7 {
 		return // not ours
@@ -57,17 +57,18 @@ func (t *tableState) collect(byName map[string]*Forward, v value, addr netip.Add
 		}
 		byName[name] = f
 	}
-	if proto == protoTCP {
+	if protos.lo == protoTCP {
 		f.Protocols |= TCP
-	} else {
+	}
+	if protos.hi == protoUDP {
 		f.Protocols |= UDP
 	}
 }
 
 // collectLimits adds who may use the restricted forwards of a family.
-func (t *tableState) collectLimits(byName map[string]*Forward, fam setID, size int) {
+func collectLimits(byName map[string]*Forward, elements *[numSets]map[string]value, fam setID, size int) {
 	implied := map[string]netip.Prefix{}
-	for key, v := range t.elements[fam+setAllowed] {
+	for key, v := range elements[fam+setAllowed] {
 		name, rec, _ := readNote(v.note)
 		half := len(key) / 2
 		from, _ := netip.AddrFromSlice([]byte(key[half-size : half]))
@@ -81,7 +82,7 @@ func (t *tableState) collectLimits(byName map[string]*Forward, fam setID, size i
 			f.AllowFrom = append(f.AllowFrom, prefix)
 		}
 	}
-	for key, v := range t.elements[fam+setVia] {
+	for key, v := range elements[fam+setVia] {
 		name, _, _ := readNote(v.note)
 		if f := byName[name]; f != nil {
 			via := key[len(key)/2-16 : len(key)/2]
@@ -109,9 +110,9 @@ func parseExact(key string, size int) (addr netip.Addr, proto uint8, port uint16
 	return addr, key[size], binary.BigEndian.Uint16([]byte(key[size+4:]))
 }
 
-func parseSpan(key string, size int) (port uint16, proto uint8, addr netip.Addr) {
+func parseSpan(key string, size int) (port uint16, protos protoSpan, addr netip.Addr) {
 	addr, _ = netip.AddrFromSlice([]byte(key[8 : 8+size]))
-	return binary.BigEndian.Uint16([]byte(key)), key[4], addr
+	return binary.BigEndian.Uint16([]byte(key)), protoSpan{key[4], key[len(key)/2+4]}, addr
 }
 
 func endpoint(data string, size int) netip.AddrPort {

@@ -68,10 +68,15 @@ func (m *monitor) read() {
 			m.c.log.Error("nat: cannot follow link changes any more", "err", err)
 			return
 		}
-		select {
-		case m.wake <- struct{}{}:
-		default:
-		}
+		m.poke()
+	}
+}
+
+// poke asks for a refresh soon.
+func (m *monitor) poke() {
+	select {
+	case m.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -117,22 +122,30 @@ func (m *monitor) run() {
 	}
 }
 
-// refresh applies the last configuration again if the environment changed.
+// refresh applies the last configuration again if the environment changed, and
+// deletes flows where that is still to be done.
 func (c *Controller) refresh() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed || !c.applied {
 		return
 	}
+	if !c.swept && c.plan != nil {
+		if err := c.sweep(); err != nil {
+			c.log.Warn("nat: cannot delete flows", "err", err)
+		} else {
+			c.swept = true
+		}
+	}
 	env, err := readEnvironment(c.route)
 	if err == nil && c.plan != nil && c.plan.env.equal(&env) && !c.portsMoved() {
 		return
 	}
 	if err == nil {
-		err = c.prepare(c.cfg, env)
+		_, err = c.prepare(c.cfg, env)
 	}
 	if err == nil {
-		_, err = c.install(context.Background(), c.cfg)
+		_, err = c.install(context.Background())
 	}
 	if err != nil {
 		c.plan, c.gen = nil, 0

@@ -15,11 +15,16 @@ type plan struct {
 	byName   map[string]*Forward
 	claims   map[claim]string        // single ports, and the ports of offset ranges
 	spans    map[claim][]portSpan    // ranges with equal bases, by address and protocol (port 0)
-	targets  map[netip.Addr]*subnets // what is known of each target address
+	targets  map[netip.Addr]*subnets // the prefixes that forwards give each target address
+	inside   [2]*subnetSet           // by family: the targets' own subnets
+	hairpin  [2]*subnetSet           // by family: the sources that need masquerade
 	inner    map[claim][]portSpan    // target ranges, which may overlap; the sets hold their union
 	loopback map[string]bool         // forwards of a loopback address
 	elements [numSets]map[string]*element
+	slab     []element                  // elements to hand out
 	dirty    [numSets]map[string]*value // what a changed element was before; nil: absent
+	untouch  bool                       // changes are not noted
+	epoch    uint32                     // of the last comparison with the kernel
 }
 
 type claim struct {
@@ -33,23 +38,44 @@ type portSpan struct {
 	name   string
 }
 
+// slabSize is how many elements are allocated at once.
+const slabSize = 128
+
 type element struct {
 	value
 	refs int
+	seen uint32 // the comparison that last found it in the kernel
 }
 
 // subnets counts the prefix lengths that forwards give for one target; the
 // widest one rules.
 type subnets struct {
-	prefixes         map[int]int
-	inside, shortcut netip.Prefix // as they stand in the sets; zero when absent
+	prefixes []prefixCount
+	first    [1]prefixCount // where the usual single one lives
+}
+
+type prefixCount struct{ bits, refs int }
+
+func (s *subnets) count(bits, by int) {
+	for i := range s.prefixes {
+		if c := &s.prefixes[i]; c.bits == bits {
+			if c.refs += by; c.refs == 0 {
+				s.prefixes = slices.Delete(s.prefixes, i, i+1)
+			}
+			return
+		}
+	}
+	if s.prefixes == nil {
+		s.prefixes = s.first[:0]
+	}
+	s.prefixes = append(s.prefixes, prefixCount{bits, by})
 }
 
 func (s *subnets) widest() int {
 	w := 0
-	for p := range s.prefixes {
-		if w == 0 || p < w {
-			w = p
+	for _, c := range s.prefixes {
+		if w == 0 || c.bits < w {
+			w = c.bits
 		}
 	}
 	return w
@@ -65,13 +91,28 @@ func newPlan(cfg Config, env Environment) (*plan, error) {
 		inner:    map[claim][]portSpan{},
 		loopback: map[string]bool{},
 	}
+	p.untouch = true
+	six := 0
+	for i := range cfg.Forwards {
+		if cfg.Forwards[i].Source.Addr().Is6() {
+			six++
+		}
+	}
 	for s := range p.elements {
 		n := 0
-		if s := setID(s); (s == setForward || s == setTarget) && len(cfg.Forwards) > 64 {
-			n = 2 * len(cfg.Forwards)
+		switch setID(s) {
+		case setForward, setTarget:
+			n = 2 * (len(cfg.Forwards) - six)
+		case setForward + setsPerFamily, setTarget + setsPerFamily:
+			n = 2 * six
 		}
 		p.elements[s] = make(map[string]*element, n)
 		p.dirty[s] = map[string]*value{}
+	}
+	for fam := range p.inside {
+		base := setID(fam) * setsPerFamily
+		p.inside[fam] = newSubnetSet(p.subnets(base+setInside, numSets))
+		p.hairpin[fam] = newSubnetSet(p.subnets(base+setHairpin, base+setSelf))
 	}
 	for i := range cfg.Forwards {
 		if err := p.add(&cfg.Forwards[i]); err != nil {
@@ -79,8 +120,26 @@ func newPlan(cfg Config, env Environment) (*plan, error) {
 			return nil, err
 		}
 	}
-	p.settle()
+	p.untouch = false
 	return p, nil
+}
+
+// subnets returns what a subnetSet writes with: subnets into one set, single
+// addresses into another, or nowhere when there is none.
+func (p *plan) subnets(wide, single setID) (put, drop func(target, from netip.Prefix)) {
+	at := func(target, from netip.Prefix, do func(s setID, key string)) {
+		switch {
+		case !from.IsSingleIP():
+			do(wide, subnetKey(target, from))
+		case single < numSets:
+			do(single, selfKey(target.Addr()))
+		}
+	}
+	put = func(target, from netip.Prefix) {
+		at(target, from, func(s setID, key string) { p.put(s, key, value{}) })
+	}
+	drop = func(target, from netip.Prefix) { at(target, from, p.drop) }
+	return put, drop
 }
 
 // settle forgets what changed.
@@ -92,6 +151,9 @@ func (p *plan) settle() {
 
 // touch notes what an element is before it changes.
 func (p *plan) touch(s setID, key string) {
+	if p.untouch {
+		return
+	}
 	if _, noted := p.dirty[s][key]; noted {
 		return
 	}
@@ -109,7 +171,13 @@ func (p *plan) put(s setID, key string, v value) {
 		return
 	}
 	p.touch(s, key)
-	p.elements[s][key] = &element{value: v, refs: 1}
+	if len(p.slab) == 0 {
+		p.slab = make([]element, slabSize)
+	}
+	e := &p.slab[0]
+	p.slab = p.slab[1:]
+	*e = element{value: v, refs: 1}
+	p.elements[s][key] = e
 }
 
 func (p *plan) drop(s setID, key string) {
@@ -213,25 +281,26 @@ func (p *plan) each(f *Forward, visit func(s setID, key string, v value)) {
 		single, span = at(setLimited), at(setLimitedRange)
 	}
 	mark := forwardNote(f)
-	for _, proto := range f.Protocols.numbers() {
-		if f.ranged() {
-			visit(span, spanKey(lo, hi, proto, src), value{addrData(dst), mark})
-		} else {
+	protos := f.Protocols.span()
+	if f.ranged() {
+		visit(span, spanKey(lo, hi, protos, src), value{addrData(dst), mark})
+	} else {
+		for _, proto := range f.Protocols.numbers() {
 			for i := range uint16(n) {
 				visit(single, exactKey(src, proto, lo+i), value{endpointData(dst, tlo+i), mark})
 				visit(at(setTarget), exactKey(dst, proto, tlo+i), value{})
 			}
 		}
-		if !f.limited() {
-			continue
-		}
-		for _, from := range f.admitted() {
-			visit(at(setAllowed), allowedKey(lo, hi, proto, src, from.prefix), value{note: note(f.Name, from.record)})
-		}
-		for i, via := range f.AllowVia {
-			if !slices.Contains(f.AllowVia[:i], via) {
-				visit(at(setVia), viaKey(lo, hi, proto, src, via), value{note: note(f.Name, "")})
-			}
+	}
+	if !f.limited() {
+		return
+	}
+	for _, from := range f.admitted() {
+		visit(at(setAllowed), allowedKey(lo, hi, protos, src, from.prefix), value{note: note(f.Name, from.record)})
+	}
+	for i, via := range f.AllowVia {
+		if !slices.Contains(f.AllowVia[:i], via) {
+			visit(at(setVia), viaKey(lo, hi, protos, src, via), value{note: note(f.Name, "")})
 		}
 	}
 }
@@ -273,34 +342,59 @@ func union(spans []portSpan) (out []portSpan) {
 	return out
 }
 
+// innerSpan is an interval of target ports and protocols.
+type innerSpan struct {
+	lo, hi uint16
+	protos protoSpan
+}
+
+// innerUnion lists the intervals that cover the target ranges of an address:
+// what TCP and UDP have in common is one interval.
+func (p *plan) innerUnion(addr netip.Addr) (out []innerSpan) {
+	tcp := union(p.inner[claim{addr: addr, proto: protoTCP}])
+	udp := union(p.inner[claim{addr: addr, proto: protoUDP}])
+	for _, s := range tcp {
+		protos := TCP
+		if i := slices.Index(udp, s); i >= 0 {
+			protos = TCP | UDP
+			udp = slices.Delete(udp, i, i+1)
+		}
+		out = append(out, innerSpan{s.lo, s.hi, protos.span()})
+	}
+	for _, s := range udp {
+		out = append(out, innerSpan{s.lo, s.hi, UDP.span()})
+	}
+	return out
+}
+
 // aimRange counts a forward's target ports in or out where they are a range.
 func (p *plan) aimRange(f *Forward, by int) {
 	if !f.ranged() {
 		return
 	}
-	set := familySet(setTargetRange, f.Target.Addr)
+	set, addr := familySet(setTargetRange, f.Target.Addr), f.Target.Addr
 	span := portSpan{f.Target.Port, f.Target.Port + uint16(f.ports()-1), f.Name}
+	was := p.innerUnion(addr)
 	for _, proto := range f.Protocols.numbers() {
-		at := claim{addr: f.Target.Addr, proto: proto}
-		was := union(p.inner[at])
+		at := claim{addr: addr, proto: proto}
 		if by > 0 {
 			p.inner[at] = append(p.inner[at], span)
-		} else {
-			p.inner[at] = slices.DeleteFunc(p.inner[at], func(s portSpan) bool { return s == span })
+			continue
 		}
-		is := union(p.inner[at])
-		if len(is) == 0 {
+		p.inner[at] = slices.DeleteFunc(p.inner[at], func(s portSpan) bool { return s == span })
+		if len(p.inner[at]) == 0 {
 			delete(p.inner, at)
 		}
-		for _, s := range was {
-			if !slices.Contains(is, s) {
-				p.drop(set, spanKey(s.lo, s.hi, proto, at.addr))
-			}
+	}
+	is := p.innerUnion(addr)
+	for _, s := range was {
+		if !slices.Contains(is, s) {
+			p.drop(set, spanKey(s.lo, s.hi, s.protos, addr))
 		}
-		for _, s := range is {
-			if !slices.Contains(was, s) {
-				p.put(set, spanKey(s.lo, s.hi, proto, at.addr), value{})
-			}
+	}
+	for _, s := range is {
+		if !slices.Contains(was, s) {
+			p.put(set, spanKey(s.lo, s.hi, s.protos, addr), value{})
 		}
 	}
 }
@@ -310,43 +404,30 @@ func (p *plan) aim(f *Forward, by int) {
 	p.aimRange(f, by)
 	t := p.targets[f.Target.Addr]
 	if t == nil {
-		t = &subnets{prefixes: map[int]int{}}
+		t = &subnets{}
 		p.targets[f.Target.Addr] = t
 	}
-	t.prefixes[f.Target.Prefix] += by
-	if t.prefixes[f.Target.Prefix] == 0 {
-		delete(t.prefixes, f.Target.Prefix)
-	}
-	p.reaim(f.Target.Addr, t)
-	if len(t.prefixes) == 0 {
-		delete(p.targets, f.Target.Addr)
+	was := t.widest()
+	t.count(f.Target.Prefix, by)
+	if is := t.widest(); is != was {
+		p.reaim(f.Target.Addr, is)
+		if is == 0 {
+			delete(p.targets, f.Target.Addr)
+		}
 	}
 }
 
-// reaim makes the subnet sets say what is known of a target.
-func (p *plan) reaim(addr netip.Addr, t *subnets) {
-	var inside, shortcut netip.Prefix
-	if w := t.widest(); w > 0 {
-		inside = netip.PrefixFrom(addr, w).Masked()
-		shortcut = p.env.shortcut(addr, w)
+// reaim makes the subnet sets say what is known of a target, given the length
+// of its own subnet's prefix; 0 means that it is no target any more.
+func (p *plan) reaim(addr netip.Addr, bits int) {
+	var own, near netip.Prefix
+	if bits > 0 {
+		own = netip.PrefixFrom(addr, bits).Masked()
+		near = p.env.shortcut(addr, bits)
 	}
-	for _, c := range []struct {
-		set setID
-		was *netip.Prefix
-		is  netip.Prefix
-	}{{setInside, &t.inside, inside}, {setHairpin, &t.shortcut, shortcut}} {
-		if *c.was == c.is {
-			continue
-		}
-		s := familySet(c.set, addr)
-		if c.was.IsValid() {
-			p.drop(s, subnetKey(addr, *c.was))
-		}
-		if c.is.IsValid() {
-			p.put(s, subnetKey(addr, c.is), value{})
-		}
-		*c.was = c.is
-	}
+	fam := familySet(0, addr) / setsPerFamily
+	p.inside[fam].set(addr, own)
+	p.hairpin[fam].set(addr, near)
 }
 
 // setEnvironment makes the plan fit another environment.
@@ -356,13 +437,18 @@ func (p *plan) setEnvironment(env Environment) {
 	}
 	p.env = env
 	for addr, t := range p.targets {
-		p.reaim(addr, t)
+		p.reaim(addr, t.widest())
 	}
 }
 
-// change turns the plan into one for cfg, given that it stands at old. On
-// error the plan is as before.
-func (p *plan) change(old, cfg Config) error {
+// edit is what distinguishes two lists of forwards: everything but a common
+// head and a common tail.
+type edit struct {
+	head     int
+	was, now []Forward
+}
+
+func editOf(old, cfg Config) edit {
 	head, o, n := 0, old.Forwards, cfg.Forwards
 	for head < len(o) && head < len(n) && o[head].Equal(&n[head]) {
 		head++
@@ -370,31 +456,37 @@ func (p *plan) change(old, cfg Config) error {
 	for len(o) > head && len(n) > head && o[len(o)-1].Equal(&n[len(n)-1]) {
 		o, n = o[:len(o)-1], n[:len(n)-1]
 	}
-	o, n = o[head:], n[head:]
+	return edit{head, o[head:], n[head:]}
+}
+
+// change makes the plan follow an edit. On error the plan is as before.
+func (p *plan) change(e edit) error {
 	keep := map[string]*Forward{}
-	for i := range n {
-		if _, twice := keep[n[i].Name]; !twice {
-			keep[n[i].Name] = &n[i]
+	for i := range e.now {
+		if _, twice := keep[e.now[i].Name]; !twice {
+			keep[e.now[i].Name] = &e.now[i]
 		}
 	}
 	var removed []*Forward
 	stays := map[string]bool{}
-	for i := range o {
-		if g := keep[o[i].Name]; g != nil && g.Equal(&o[i]) {
-			stays[o[i].Name] = true
+	for i := range e.was {
+		name := e.was[i].Name
+		if g := keep[name]; g != nil && g.Equal(&e.was[i]) {
+			stays[name] = true
 			continue
 		}
-		removed = append(removed, p.byName[o[i].Name])
-		p.remove(o[i].Name)
+		removed = append(removed, p.byName[name])
+		p.remove(name)
 	}
 	var added []string
-	for i := range n {
-		if stays[n[i].Name] && keep[n[i].Name] == &n[i] {
+	for i := range e.now {
+		f := &e.now[i]
+		if stays[f.Name] && keep[f.Name] == f {
 			continue
 		}
-		err := p.add(&n[i])
+		err := p.add(f)
 		if err == nil {
-			added = append(added, n[i].Name)
+			added = append(added, f.Name)
 			continue
 		}
 		for _, name := range added {
@@ -403,7 +495,7 @@ func (p *plan) change(old, cfg Config) error {
 		for _, f := range removed {
 			p.add(f)
 		}
-		err.Index = head + i
+		err.Index = e.head + i
 		return err
 	}
 	return nil

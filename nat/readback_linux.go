@@ -10,16 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tableState is what the kernel holds of our table.
+// tableState is what the kernel holds of our table, except for the elements.
 type tableState struct {
-	exists   bool
-	gen      uint32
-	sets     map[string]setShape
-	chains   map[string]chainDef // without rules
-	rules    map[string][]string // by chain, in canonical form
-	elements [numSets]map[string]value
-	records  map[string]map[uint32]string // record set -> link index -> note
+	exists bool
+	gen    uint32
+	sets   map[string]setShape
+	chains map[string]chainDef // without rules
+	rules  map[string][]string // by chain, in canonical form
 }
+
+// rawElement is an element as it lies in a received message.
+type rawElement struct{ key, end, data, note []byte }
 
 // errMoved means that the generation changed between two messages of a dump.
 var errMoved = errors.New("nat: rule set changed while it was read")
@@ -72,17 +73,15 @@ func (d *dumper) mine(body []byte, tableAttr uint16) bool {
 	return false
 }
 
-// readTable reads our table as of the current generation. It returns errMoved
-// when somebody changed the rule set meanwhile.
-func readTable(s *socket, table string) (*tableState, error) {
+// readTable reads our table as of the current generation, handing out its
+// elements one by one. It returns errMoved when somebody changed the rule set
+// meanwhile.
+func readTable(s *socket, table string, visit func(s setID, e rawElement)) (*tableState, error) {
 	gen, err := s.generation(nil, nil)
 	if err != nil {
 		return nil, err
 	}
-	t := &tableState{gen: gen, sets: map[string]setShape{}, chains: map[string]chainDef{}, rules: map[string][]string{}, records: map[string]map[uint32]string{}}
-	for s := range t.elements {
-		t.elements[s] = map[string]value{}
-	}
+	t := &tableState{gen: gen, sets: map[string]setShape{}, chains: map[string]chainDef{}, rules: map[string][]string{}}
 	d := &dumper{s: s, table: table, gen: gen}
 	d.dump("dump tables", unix.NFT_MSG_GETTABLE, nil, func(b []byte) {
 		t.exists = t.exists || d.mine(b, unix.NFTA_TABLE_NAME)
@@ -114,53 +113,54 @@ func readTable(s *socket, table string) (*tableState, error) {
 		if shape, ok := t.sets[def.name]; !ok || !shape.equal(def.shape()) {
 			continue
 		}
-		d.elements(def.name, def.interval, func(k keyed) { t.elements[s][k.key] = k.value })
-	}
-	for _, r := range recordShapes {
-		if _, ok := t.sets[r.name]; !ok {
-			continue
-		}
-		t.records[r.name] = map[uint32]string{}
-		d.elements(r.name, false, func(k keyed) {
-			t.records[r.name][binary.NativeEndian.Uint32([]byte(k.key))] = k.note
-		})
+		d.elements(def.name, def.interval, func(e rawElement) { visit(setID(s), e) })
 	}
 	return t, d.err
 }
 
-func (d *dumper) elements(set string, interval bool, visit func(keyed)) {
+// readAll reads our table with all its elements.
+func readAll(s *socket, table string) (*tableState, *[numSets]map[string]value, error) {
+	var elements [numSets]map[string]value
+	for s := range elements {
+		elements[s] = map[string]value{}
+	}
+	t, err := readTable(s, table, func(s setID, e rawElement) {
+		elements[s][string(e.key)+string(e.end)] = value{string(e.data), string(e.note)}
+	})
+	return t, &elements, err
+}
+
+func (d *dumper) elements(set string, interval bool, visit func(rawElement)) {
 	d.dump("dump elements of "+set, unix.NFT_MSG_GETSETELEM, func(a *attrs) { a.str(unix.NFTA_SET_ELEM_LIST_SET, set) }, func(b []byte) {
 		eachElement(b, interval, visit)
 	})
 }
 
-func eachElement(b []byte, interval bool, visit func(keyed)) {
+// eachElement walks an element list; of a set that is not one of intervals no
+// element has an end.
+func eachElement(b []byte, interval bool, visit func(rawElement)) {
 	for typ, list := range each(b) {
 		if typ != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
 			continue
 		}
 		for _, e := range each(list) {
-			var k keyed
-			var end []byte
+			var r rawElement
 			for typ, v := range each(e) {
 				switch typ {
 				case unix.NFTA_SET_ELEM_KEY:
-					k.key = string(dataValue(v))
+					r.key = dataValue(v)
 				case setElemKeyEnd:
-					end = dataValue(v)
+					r.end = dataValue(v)
 				case unix.NFTA_SET_ELEM_DATA:
-					k.data = string(dataValue(v))
+					r.data = dataValue(v)
 				case unix.NFTA_SET_ELEM_USERDATA:
-					k.note = string(v)
+					r.note = v
 				}
 			}
-			if interval {
-				if end == nil {
-					end = []byte(k.key)
-				}
-				k.key += string(end)
+			if interval && r.end == nil {
+				r.end = r.key
 			}
-			visit(k)
+			visit(r)
 		}
 	}
 }

@@ -21,8 +21,9 @@ const (
 	setVia                       // dport range . l4proto . daddr . iifname; by which interface they may be used
 	setTarget                    // daddr . l4proto . dport after DNAT; reachable through their forward only
 	setTargetRange               // dport range . l4proto . daddr after DNAT
-	setInside                    // daddr . saddr prefix; a target's own subnet, which is not judged
-	setHairpin                   // daddr . saddr prefix; sources whose replies could take a short cut
+	setInside                    // daddr subnet . saddr subnet; a target's own subnet, which is not judged
+	setHairpin                   // daddr subnet . saddr subnet; sources whose replies could take a short cut
+	setSelf                      // daddr . saddr, both the target; where only its own replies could
 	setsPerFamily
 
 	numSets = 2 * setsPerFamily
@@ -99,6 +100,7 @@ func makeSetDefs() (defs [numSets]setDef) {
 		*at(setTargetRange) = setDef{name: "targetrange", key: span, interval: true}
 		*at(setInside) = setDef{name: "inside", key: []field{addr, addr}, interval: true, guard: true}
 		*at(setHairpin) = setDef{name: "hairpin", key: []field{addr, addr}, interval: true, guard: true}
+		*at(setSelf) = setDef{name: "self", key: []field{addr, addr}, guard: true}
 		for s := setForward; s < setsPerFamily; s++ {
 			at(s).name += suffix
 		}
@@ -139,46 +141,65 @@ func exactKey(addr netip.Addr, proto uint8, port uint16) string {
 	return string(k.b)
 }
 
-func spanKey(lo, hi uint16, proto uint8, addr netip.Addr) string {
+// protoSpan is the protocols of an interval, first and last. Both transports
+// are one interval: the rules let nothing else come to the lookup.
+type protoSpan struct{ lo, hi uint8 }
+
+func (p Protocols) span() protoSpan {
+	n := p.numbers()
+	return protoSpan{n[0], n[len(n)-1]}
+}
+
+func spanKey(lo, hi uint16, p protoSpan, addr netip.Addr) string {
 	k := keyBuf{make([]byte, 0, 48)}
-	for _, p := range []uint16{lo, hi} {
-		k.port(p)
-		k.proto(proto)
-		k.addr(addr)
-	}
+	k.port(lo)
+	k.proto(p.lo)
+	k.addr(addr)
+	k.port(hi)
+	k.proto(p.hi)
+	k.addr(addr)
 	return string(k.b)
 }
 
-func allowedKey(lo, hi uint16, proto uint8, addr netip.Addr, from netip.Prefix) string {
+func allowedKey(lo, hi uint16, p protoSpan, addr netip.Addr, from netip.Prefix) string {
 	k := keyBuf{make([]byte, 0, 80)}
 	k.port(lo)
-	k.proto(proto)
+	k.proto(p.lo)
 	k.addr(addr)
 	k.addr(from.Addr())
 	k.port(hi)
-	k.proto(proto)
+	k.proto(p.hi)
 	k.addr(addr)
 	k.addr(lastAddr(from))
 	return string(k.b)
 }
 
-func viaKey(lo, hi uint16, proto uint8, addr netip.Addr, via string) string {
+func viaKey(lo, hi uint16, p protoSpan, addr netip.Addr, via string) string {
 	k := keyBuf{make([]byte, 0, 80)}
-	for _, p := range []uint16{lo, hi} {
-		k.port(p)
-		k.proto(proto)
-		k.addr(addr)
-		k.ifname(via)
-	}
+	k.port(lo)
+	k.proto(p.lo)
+	k.addr(addr)
+	k.ifname(via)
+	k.port(hi)
+	k.proto(p.hi)
+	k.addr(addr)
+	k.ifname(via)
 	return string(k.b)
 }
 
-func subnetKey(target netip.Addr, from netip.Prefix) string {
+func subnetKey(target, from netip.Prefix) string {
 	k := keyBuf{make([]byte, 0, 64)}
-	k.addr(target)
+	k.addr(target.Addr())
 	k.addr(from.Addr())
-	k.addr(target)
+	k.addr(lastAddr(target))
 	k.addr(lastAddr(from))
+	return string(k.b)
+}
+
+func selfKey(target netip.Addr) string {
+	k := keyBuf{make([]byte, 0, 32)}
+	k.addr(target)
+	k.addr(target)
 	return string(k.b)
 }
 

@@ -30,7 +30,7 @@ func (c *Controller) loadRecords() error {
 		}
 		d := &dumper{s: c.nft, table: c.table, gen: gen}
 		for name := range records {
-			d.elements(name, false, func(k keyed) { records[name][binary.NativeEndian.Uint32([]byte(k.key))] = k.note })
+			d.elements(name, false, func(e rawElement) { records[name][binary.NativeEndian.Uint32(e.key)] = string(e.note) })
 			if errors.Is(d.err, unix.ENOENT) {
 				d.err = nil
 			}
@@ -107,15 +107,15 @@ func (c *Controller) afterSwitch() error {
 	return nil
 }
 
-// undoRecords undoes everything that the notes in t say; the notes go with the table.
-func (c *Controller) undoRecords(t *tableState) error {
+// undoRecords undoes everything that the notes say; the notes go with the table.
+func (c *Controller) undoRecords() error {
 	env, err := readEnvironment(c.route)
 	if err != nil {
 		return err
 	}
 	c.plan = &plan{env: env}
 	defer func() { c.plan = nil }()
-	for set, notes := range t.records {
+	for set, notes := range c.records {
 		for index, note := range notes {
 			if err := c.undo(set, index, note); err != nil {
 				return err

@@ -3,6 +3,7 @@ package nat
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -86,11 +87,49 @@ func (c *Controller) difference() (*work, error) {
 			return c.plan.delta(gen), nil
 		}
 	}
-	t, err := readTable(c.nft, c.table)
+	m := c.plan.match()
+	t, err := readTable(c.nft, c.table, m.visit)
 	if err != nil {
 		return nil, err
 	}
-	return c.compare(t)
+	return c.compare(t, m)
+}
+
+// match compares the kernel's elements with the plan as they come in.
+type match struct {
+	p     *plan
+	epoch uint32
+	found [numSets]int
+	wrong [numSets][]keyed // elements that are not as planned, or not planned
+	buf   []byte
+}
+
+func (p *plan) match() *match {
+	p.epoch++
+	return &match{p: p, epoch: p.epoch}
+}
+
+func (m *match) visit(s setID, r rawElement) {
+	m.buf = append(append(m.buf[:0], r.key...), r.end...)
+	if e, ok := m.p.elements[s][string(m.buf)]; ok && e.data == string(r.data) && e.note == string(r.note) {
+		e.seen = m.epoch
+		m.found[s]++
+		return
+	}
+	m.wrong[s] = append(m.wrong[s], keyed{string(m.buf), value{string(r.data), string(r.note)}})
+}
+
+// lacking lists the planned elements of a set that were not found.
+func (m *match) lacking(s int) (out []keyed) {
+	if m.found[s] == len(m.p.elements[s]) {
+		return nil
+	}
+	for key, e := range m.p.elements[s] {
+		if e.seen != m.epoch {
+			out = append(out, keyed{key, e.value})
+		}
+	}
+	return out
 }
 
 // delta is what changed in the plan since it was settled.
@@ -109,27 +148,12 @@ func (p *plan) delta(gen uint32) *work {
 				w.add[s] = append(w.add[s], keyed{key, is.value})
 			}
 		}
-		w.sort(s)
 	}
 	return w
 }
 
-func (w *work) sort(s int) {
-	for _, list := range [][]keyed{w.del[s], w.add[s]} {
-		slices.SortFunc(list, func(a, b keyed) int {
-			switch {
-			case a.key < b.key:
-				return -1
-			case a.key > b.key:
-				return 1
-			}
-			return 0
-		})
-	}
-}
-
 // compare is the difference to what was read back.
-func (c *Controller) compare(t *tableState) (*work, error) {
+func (c *Controller) compare(t *tableState, m *match) (*work, error) {
 	w := &work{gen: t.gen, full: true, fresh: !t.exists}
 	ours := map[string]bool{}
 	for _, shape := range allShapes() {
@@ -166,25 +190,7 @@ func (c *Controller) compare(t *tableState) (*work, error) {
 		}
 	}
 	for s := range c.plan.elements {
-		is := t.elements[s]
-		for key, e := range c.plan.elements[s] {
-			v, ok := is[key]
-			if ok && v == e.value {
-				continue
-			}
-			if ok {
-				w.del[s] = append(w.del[s], keyed{key, v})
-			}
-			w.add[s] = append(w.add[s], keyed{key, e.value})
-		}
-		if len(is) > 0 {
-			for key, v := range is {
-				if c.plan.elements[s][key] == nil {
-					w.del[s] = append(w.del[s], keyed{key, v})
-				}
-			}
-		}
-		w.sort(s)
+		w.del[s], w.add[s] = m.wrong[s], m.lacking(s)
 	}
 	return w, nil
 }
@@ -321,15 +327,11 @@ func (w *work) split(inForce bool) (early, late *work) {
 			switching = switching || len(w.add[s])+len(w.del[s]) > 0
 			continue
 		}
-		// A key that shares all but its last field with a deleted one belongs
-		// to something in force: both change at once.
-		n := setDefs[s].keyLen() - setDefs[s].key[len(setDefs[s].key)-1].padded()
-		busy := map[string]bool{}
-		for _, k := range w.del[s] {
-			busy[k.key[:n]] = true
-		}
+		// What overlaps something deleted belongs to what is in force: both
+		// change at once.
+		overlaps := overlapping(setID(s), w.del[s])
 		for _, k := range w.add[s] {
-			if busy[k.key[:n]] {
+			if overlaps(k.key) {
 				late.add[s] = append(late.add[s], k)
 			} else {
 				early.add[s] = append(early.add[s], k)
@@ -345,6 +347,39 @@ func (w *work) split(inForce bool) (early, late *work) {
 	return early, late
 }
 
+// overlapping returns a test whether an element of a guard set may overlap a
+// deleted one, judged by its outside ports, protocol and address where it has
+// them; with subnets, anything may.
+func overlapping(s setID, deleted []keyed) func(key string) bool {
+	size := setDefs[s].key[len(setDefs[s].key)-1].size
+	switch s % setsPerFamily {
+	case setAllowed, setVia:
+		size = setDefs[s].key[2].size
+	default:
+		return func(string) bool { return len(deleted) > 0 }
+	}
+	type span struct {
+		lo, hi uint16
+		protos protoSpan
+	}
+	read := func(key string) (netip.Addr, span) {
+		lo, protos, addr := parseSpan(key, size)
+		hi, _, _ := parseSpan(key[len(key)/2:]+key[:len(key)/2], size)
+		return addr, span{lo, hi, protos}
+	}
+	gone := map[netip.Addr][]span{}
+	for _, k := range deleted {
+		addr, sp := read(k.key)
+		gone[addr] = append(gone[addr], sp)
+	}
+	return func(key string) bool {
+		addr, a := read(key)
+		return slices.ContainsFunc(gone[addr], func(b span) bool {
+			return a.lo <= b.hi && b.lo <= a.hi && a.protos.lo <= b.protos.hi && b.protos.lo <= a.protos.hi
+		})
+	}
+}
+
 // verify reads back what was written. It reports false when that must be done
 // by reading everything: after structural work, or when another program made a
 // generation meanwhile.
@@ -358,16 +393,16 @@ func (c *Controller) verify(w *work, gen uint32) (exact bool, err error) {
 			continue
 		}
 		if len(w.add[s])+len(w.del[s]) > fewElements {
-			is := map[string]value{}
-			d.elements(setDefs[s].name, setDefs[s].interval, func(k keyed) { is[k.key] = k.value })
+			m := c.plan.match()
+			d.elements(setDefs[s].name, setDefs[s].interval, func(e rawElement) { m.visit(setID(s), e) })
 			if errors.Is(d.err, errMoved) {
 				return false, nil
 			}
 			if d.err != nil {
 				return false, d.err
 			}
-			if n := c.plan.missing(s, is); n != "" {
-				return false, fmt.Errorf("%w: set %s: %s", ErrReadBack, setDefs[s].name, n)
+			if lacks, extra := len(m.lacking(s)), len(m.wrong[s]); lacks+extra > 0 {
+				return false, fmt.Errorf("%w: set %s: %d elements are missing or differ, %d are not as planned", ErrReadBack, setDefs[s].name, lacks, extra)
 			}
 			continue
 		}
@@ -379,20 +414,6 @@ func (c *Controller) verify(w *work, gen uint32) (exact bool, err error) {
 		}
 	}
 	return true, nil
-}
-
-// missing compares a set as it is with the plan.
-func (p *plan) missing(s int, is map[string]value) string {
-	lacks := 0
-	for key, e := range p.elements[s] {
-		if v, ok := is[key]; !ok || v != e.value {
-			lacks++
-		}
-	}
-	if extra := len(is) - (len(p.elements[s]) - lacks); lacks > 0 || extra > 0 {
-		return fmt.Sprintf("%d elements are missing or differ, %d are too many", lacks, extra)
-	}
-	return ""
 }
 
 // verifyFew asks for single elements.
@@ -410,7 +431,9 @@ func (c *Controller) verifyFew(d *dumper, s setID, w *work) error {
 		a.close(elems)
 		is := map[string]value{}
 		err := c.nft.request("read back "+def.name, "", nft(unix.NFT_MSG_GETSETELEM), 0, a.b, func(m message) {
-			eachElement(m.body[4:], def.interval, func(k keyed) { is[k.key] = k.value })
+			eachElement(m.body[4:], def.interval, func(e rawElement) {
+				is[string(e.key)+string(e.end)] = value{string(e.data), string(e.note)}
+			})
 		})
 		return is, err
 	}

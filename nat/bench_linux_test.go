@@ -1,0 +1,95 @@
+package nat_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/selfstead/selfstead/nat"
+	"github.com/selfstead/selfstead/nat/nattest"
+)
+
+// many returns n forwards, each for TCP and UDP, of the given kind, with a
+// target address of its own for each.
+func many(n int, kind string) nat.Config {
+	cfg := nat.Config{Forwards: make([]nat.Forward, n)}
+	for i := range cfg.Forwards {
+		cfg.Forwards[i] = nth(i, kind)
+	}
+	return cfg
+}
+
+// nth returns the forward number i of a kind: "single", "restricted", "range"
+// or "offset range".
+func nth(i int, kind string) nat.Forward {
+	f := nat.Forward{
+		Name:   fmt.Sprintf("forward %d", i),
+		Source: netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, byte(i / 5000), 7}), uint16(1024+i%5000*10)),
+		Target: nat.Target{Addr: netip.AddrFrom4([4]byte{10, 1, byte(i / 250), byte(1 + i%250)}), Prefix: 16, Port: 8080},
+	}
+	switch kind {
+	case "restricted":
+		f.AllowFrom = []netip.Prefix{netip.MustParsePrefix("192.168.1.0/24")}
+	case "range":
+		f.Count, f.Target.Port = 10, f.Source.Port()
+	case "offset range":
+		f.Count = 10
+	}
+	return f
+}
+
+// cpuTime is what this process has used so far: on a busy machine it says more
+// than the clock.
+func cpuTime(tb testing.TB) time.Duration {
+	var u unix.Rusage
+	require.NoError(tb, unix.Getrusage(unix.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// BenchmarkApply measures a Config on an empty table, and one forward more and
+// less on top of it.
+func BenchmarkApply(b *testing.B) {
+	for _, n := range []int{1000, 10000} {
+		for _, kind := range []string{"single", "restricted", "range", "offset range"} {
+			b.Run(fmt.Sprintf("%s/%d", kind, n), func(b *testing.B) {
+				lab := nattest.NewLab(b)
+				s := lab.Router("S")
+				cfg := many(n, kind)
+				var empty, more, less, same, cpu, cpuMore time.Duration
+				c := controller(b, s)
+				ctx := context.Background()
+				took := func(cfg nat.Config) time.Duration {
+					start := time.Now()
+					require.NoError(b, c.Apply(ctx, cfg))
+					return time.Since(start)
+				}
+				plus := many(n+1, kind)
+				for b.Loop() {
+					before := cpuTime(b)
+					empty += took(cfg)
+					cpu += cpuTime(b) - before
+					before = cpuTime(b)
+					more += took(plus)
+					cpuMore += cpuTime(b) - before
+					less += took(cfg)
+					same += took(cfg)
+					require.NoError(b, c.CleanUp(ctx))
+				}
+				b.ReportMetric(ms(empty)/float64(b.N), "ms/empty")
+				b.ReportMetric(ms(cpu)/float64(b.N), "cpu-ms/empty")
+				b.ReportMetric(ms(cpuMore)/float64(b.N), "cpu-ms/one-more")
+				b.ReportMetric(ms(more)/float64(b.N), "ms/one-more")
+				b.ReportMetric(ms(less)/float64(b.N), "ms/one-less")
+				b.ReportMetric(ms(same)/float64(b.N), "ms/same")
+				b.ReportMetric(0, "ns/op")
+			})
+		}
+	}
+}
