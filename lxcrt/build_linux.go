@@ -195,6 +195,15 @@ func (b *builder) root(ctx context.Context, s Spec, dir string) (int, error) {
 			return -1, err
 		}
 	}
+	nodes, err := deviceNodes(s.Devices)
+	if err != nil {
+		return -1, err
+	}
+	dev, err := b.devTree()
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(dev)
 	out := -1
 	err = b.shop.do(func(work string) error {
 		place, err := place(base, work, "root")
@@ -214,6 +223,16 @@ func (b *builder) root(ctx context.Context, s Spec, dir string) (int, error) {
 				return err
 			}
 		}
+		for _, d := range []string{"/proc", "/sys"} {
+			fd, err := makeTarget(root, d, false)
+			if err != nil {
+				return err
+			}
+			unix.Close(fd)
+		}
+		if err := furnishDev(root, dev, nodes); err != nil {
+			return err
+		}
 		for _, m := range mounts {
 			target, err := makeTarget(root, m.Target, m.file)
 			if err != nil {
@@ -224,13 +243,6 @@ func (b *builder) root(ctx context.Context, s Spec, dir string) (int, error) {
 			if err != nil {
 				return fmt.Errorf("mount %s: %w", m.Target, err)
 			}
-		}
-		for _, d := range []string{"/dev", "/proc", "/sys"} {
-			fd, err := makeTarget(root, d, false)
-			if err != nil {
-				return err
-			}
-			unix.Close(fd)
 		}
 		out, err = cloneAt(place)
 		return err

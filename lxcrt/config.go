@@ -3,7 +3,6 @@ package lxcrt
 import (
 	"fmt"
 	"path/filepath"
-	"strings"
 
 	"github.com/selfstead/selfstead/lxcrt/internal/liblxc"
 )
@@ -47,7 +46,9 @@ func (h host) config(s Spec) []liblxc.Item {
 		{Key: "lxc.idmap", Value: "u " + ids},
 		{Key: "lxc.idmap", Value: "g " + ids},
 		{Key: "lxc.net.0.type", Value: "empty"},
-		{Key: "lxc.autodev", Value: "1"},
+		// The root brings /dev along. liblxc's own would cover a file of proc, after
+		// which the kernel refuses procfs to user namespaces inside.
+		{Key: "lxc.autodev", Value: "0"},
 		{Key: "lxc.tty.max", Value: "0"},
 		{Key: "lxc.pty.max", Value: "1024"},
 		{Key: "lxc.console.path", Value: "none"},
@@ -67,11 +68,6 @@ func (h host) config(s Spec) []liblxc.Item {
 		items = append(items, liblxc.Item{Key: "lxc.apparmor.profile", Value: "unconfined"})
 	}
 	items = append(items, h.limits(s.Limits)...)
-	for _, d := range s.Devices {
-		rel := strings.TrimPrefix(d, "/")
-		items = append(items, liblxc.Item{Key: "lxc.mount.entry",
-			Value: fstabField(filepath.Join(liblxc.Devices, rel)) + " " + fstabField(rel) + " none bind,create=file 0 0"})
-	}
 	for _, e := range s.Env {
 		items = append(items, liblxc.Item{Key: "lxc.environment", Value: e})
 	}
@@ -121,9 +117,4 @@ func (h host) limits(l Limits) []liblxc.Item {
 		add("lxc.cgroup.pids.max", l.PIDs)
 	}
 	return items
-}
-
-// fstabField escapes what separates fields in the fstab format.
-func fstabField(s string) string {
-	return strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`).Replace(s)
 }

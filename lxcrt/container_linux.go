@@ -80,6 +80,9 @@ func (c *Container) fail(op string, err error) error {
 func (c *Container) Start(ctx context.Context) error {
 	c.op.Lock()
 	defer c.op.Unlock()
+	if c.r.isClosed() {
+		return c.fail("start", ErrClosed)
+	}
 	c.mu.Lock()
 	switch {
 	case c.killed:
@@ -121,10 +124,6 @@ func (c *Container) start(ctx context.Context) (_ *run, err error) {
 		return nil, err
 	}
 	defer m.Release()
-	if err := c.makeDevices(); err != nil {
-		m.Kill()
-		return nil, err
-	}
 	rec := record{Boot: bootID()}
 	life := &run{done: make(chan struct{})}
 	defer func() {
@@ -187,7 +186,7 @@ func (c *Container) start(ctx context.Context) (_ *run, err error) {
 	if err := c.awaitProgram(ctx, life, m, before); err != nil {
 		return nil, err
 	}
-	go c.watch(life, m.Done())
+	c.r.watchers.Go(func() { c.watch(life, m.Done()) })
 	return life, nil
 }
 
@@ -252,9 +251,16 @@ func (c *Container) explain(err error) error {
 	return fmt.Errorf("%w (liblxc: %s)", err, strings.Join(lines[:min(len(lines), 4)], "; "))
 }
 
-// watch waits for the end of a life and clears up after it.
+// watch waits for the end of a life and clears up after it, or for the Runtime to
+// be closed: then the container goes on without us.
 func (c *Container) watch(life *run, monitorDone <-chan struct{}) {
-	<-monitorDone
+	select {
+	case <-monitorDone:
+	case <-c.r.done:
+		life.pidfd.Close()
+		life.userns.Close()
+		return
+	}
 	// The monitor takes PID 1 along when it is killed; this is for the moment in
 	// which that has not happened yet.
 	_ = signalTo(life.pidfd, unix.SIGKILL)
@@ -317,6 +323,8 @@ func (c *Container) Wait(ctx context.Context) (ExitStatus, error) {
 	if life != nil {
 		select {
 		case <-life.done:
+		case <-c.r.done:
+			return ExitStatus{Code: -1}, c.fail("wait", ErrClosed)
 		case <-ctx.Done():
 			return ExitStatus{Code: -1}, c.fail("wait", ctx.Err())
 		}
@@ -336,6 +344,9 @@ func (c *Container) Stop(ctx context.Context, o StopOptions) error {
 }
 
 func (c *Container) stopLocked(ctx context.Context, o StopOptions) error {
+	if c.r.isClosed() {
+		return c.fail("stop", ErrClosed)
+	}
 	c.mu.Lock()
 	life := c.run
 	if life == nil || c.state == Stopped {
@@ -444,13 +455,22 @@ func (c *Container) adopt() error {
 		c.state = Frozen
 	}
 	gone := make(chan struct{})
-	go func() {
-		_ = awaitExit(monitor)
+	c.r.watchers.Go(func() {
+		if awaitExit(monitor) == nil {
+			close(gone)
+		}
+	})
+	c.r.watchers.Go(func() {
+		c.watch(life, gone)
 		monitor.Close()
-		close(gone)
-	}()
-	go c.watch(life, gone)
+	})
 	return nil
+}
+
+func (r *Runtime) isClosed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.closed
 }
 
 // release is called at Close; it says whether the container runs.

@@ -1,42 +1,93 @@
 package lxcrt
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
+	"path"
 
 	"golang.org/x/sys/unix"
 )
 
-// makeDevices makes a copy of each declared device node that belongs to
-// container root; the configuration binds the copies inside. The host's own node
-// keeps its owner, which inside would be nobody.
-func (c *Container) makeDevices() error {
-	for _, d := range c.spec.Devices {
+// node is a device node: its path inside, and what it is.
+type node struct {
+	path string
+	mode uint32
+	dev  int
+}
+
+// standardNodes are what every /dev has.
+var standardNodes = []node{
+	{"/dev/null", unix.S_IFCHR | 0o666, int(unix.Mkdev(1, 3))},
+	{"/dev/zero", unix.S_IFCHR | 0o666, int(unix.Mkdev(1, 5))},
+	{"/dev/full", unix.S_IFCHR | 0o666, int(unix.Mkdev(1, 7))},
+	{"/dev/random", unix.S_IFCHR | 0o666, int(unix.Mkdev(1, 8))},
+	{"/dev/urandom", unix.S_IFCHR | 0o666, int(unix.Mkdev(1, 9))},
+	{"/dev/tty", unix.S_IFCHR | 0o666, int(unix.Mkdev(5, 0))},
+}
+
+// deviceNodes reads what the declared host nodes are. They are made again inside,
+// owned by container root, where the host's own would belong to nobody.
+func deviceNodes(paths []string) ([]node, error) {
+	nodes := standardNodes
+	for _, p := range paths {
 		var st unix.Stat_t
-		if err := unix.Stat(d, &st); err != nil {
-			return &os.PathError{Op: "device", Path: d, Err: err}
+		if err := unix.Stat(p, &st); err != nil {
+			return nil, &os.PathError{Op: "device", Path: p, Err: err}
 		}
 		if t := st.Mode & unix.S_IFMT; t != unix.S_IFCHR && t != unix.S_IFBLK {
-			return fmt.Errorf("%w: %s is no device", ErrInvalid, d)
+			return nil, fmt.Errorf("%w: %s is no device", ErrInvalid, p)
 		}
-		node := filepath.Join(c.dir, "devices", strings.TrimPrefix(d, "/"))
-		if err := os.MkdirAll(filepath.Dir(node), 0o755); err != nil {
+		nodes = append(nodes[:len(nodes):len(nodes)], node{p, st.Mode, int(st.Rdev)})
+	}
+	return nodes, nil
+}
+
+// devTree is the small file system that becomes /dev.
+func (b *builder) devTree() (int, error) {
+	id := fmt.Sprint(b.ids.Base)
+	return fsTree("tmpfs", unix.MOUNT_ATTR_NOSUID, [2]string{"source", "dev"}, [2]string{"mode", "755"},
+		[2]string{"size", "512k"}, [2]string{"uid", id}, [2]string{"gid", id})
+}
+
+// furnishDev attaches /dev and fills it. liblxc adds /dev/pts, /dev/ptmx,
+// /dev/shm and /dev/mqueue, which belong to the container's own namespaces.
+func furnishDev(root, tree int, nodes []node) error {
+	target, err := makeTarget(root, "/dev", false)
+	if err != nil {
+		return err
+	}
+	err = attach(tree, target)
+	unix.Close(target)
+	if err != nil {
+		return fmt.Errorf("/dev: %w", err)
+	}
+	dev, err := openInside(root, "/dev", unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dev)
+	for _, d := range []string{"pts", "shm", "mqueue"} {
+		if err := unix.Mkdirat(dev, d, 0o755); err != nil {
+			return &os.PathError{Op: "mkdir", Path: "/dev/" + d, Err: err}
+		}
+	}
+	for name, to := range map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"} {
+		if err := unix.Symlinkat(to, dev, name); err != nil {
+			return &os.PathError{Op: "link", Path: "/dev/" + name, Err: err}
+		}
+	}
+	old := unix.Umask(0)
+	defer unix.Umask(old)
+	for _, n := range nodes {
+		dir, base := path.Split(n.path)
+		parent, err := makeFolders(root, dir)
+		if err != nil {
 			return err
 		}
-		if err := os.Remove(node); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		if err := unix.Mknod(node, st.Mode, int(st.Rdev)); err != nil {
-			return &os.PathError{Op: "mknod", Path: node, Err: err}
-		}
-		if err := os.Chmod(node, os.FileMode(st.Mode&0o777)); err != nil {
-			return err
-		}
-		if err := os.Lchown(node, int(c.spec.IDs.Base), int(c.spec.IDs.Base)); err != nil {
-			return err
+		err = unix.Mknodat(parent, base, n.mode, n.dev)
+		unix.Close(parent)
+		if err != nil && err != unix.EEXIST {
+			return &os.PathError{Op: "mknod", Path: n.path, Err: err}
 		}
 	}
 	return nil

@@ -191,14 +191,16 @@ func (f *firewall) dismiss(container string) error {
 		set  *nftables.Set
 		addr netip.Addr
 	}{{f.links4, p.addr4}, {f.links6, p.addr6}} {
-		if e.addr.IsValid() {
-			if err := c.SetDeleteElements(e.set, []nftables.SetElement{{Key: linkKey(p.name, e.addr)}}); err != nil {
-				return err
-			}
+		if !e.addr.IsValid() {
+			continue
 		}
-	}
-	if err := c.Flush(); err != nil {
-		return fmt.Errorf("nftables table %s: link %s: %w", f.name, p.name, err)
+		if err := c.SetDeleteElements(e.set, []nftables.SetElement{{Key: linkKey(p.name, e.addr)}}); err != nil {
+			return err
+		}
+		// Gone already is as good: somebody may have flushed the rules.
+		if err := c.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("nftables table %s: link %s: %w", f.name, p.name, err)
+		}
 	}
 	delete(f.links, container)
 	return f.edgesChanged(container)

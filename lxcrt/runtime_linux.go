@@ -36,6 +36,9 @@ type Runtime struct {
 	mu         sync.Mutex
 	containers map[string]*Container // guarded by mu
 	closed     bool                  // guarded by mu
+
+	done     chan struct{} // closed by Close
+	watchers sync.WaitGroup
 }
 
 // New prepares the host: the state folder, forwarding, the gateway's addresses
@@ -57,7 +60,7 @@ func open(ctx context.Context, o Options) (*Runtime, error) {
 		return nil, err
 	}
 	o.Dir = filepath.Clean(o.Dir)
-	r := &Runtime{o: o, log: o.Logger, containers: map[string]*Container{}, launch: launcher.Options{Path: o.Launcher}}
+	r := &Runtime{o: o, log: o.Logger, containers: map[string]*Container{}, done: make(chan struct{}), launch: launcher.Options{Path: o.Launcher}}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -217,9 +220,6 @@ func (c *Container) lay(ctx context.Context) (err error) {
 			_ = os.RemoveAll(c.dir)
 		}
 	}()
-	if err := os.Mkdir(filepath.Join(c.dir, "devices"), 0o755); err != nil {
-		return err
-	}
 	items := c.r.host.config(c.spec)
 	if err := liblxc.Check(liblxc.Path(c.r.o.Dir), c.spec.Name, items); err != nil {
 		return err
@@ -282,9 +282,11 @@ func (r *Runtime) Close() error {
 	r.closed = true
 	busy := false
 	for _, c := range r.containers {
-		busy = busy || c.release()
+		busy = c.release() || busy
 	}
 	r.mu.Unlock()
+	close(r.done)
+	r.watchers.Wait()
 	if !busy { // some may run that nobody has loaded
 		names, _ := r.List()
 		for _, n := range names {

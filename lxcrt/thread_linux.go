@@ -24,6 +24,7 @@ func onThread(fn func() error) error {
 			done <- fmt.Errorf("thread of its own: %w", err)
 			return
 		}
+		unix.Umask(0o022) // of this thread alone, whatever the process has
 		done <- fn()
 	}()
 	return <-done

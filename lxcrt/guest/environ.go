@@ -51,6 +51,25 @@ func (e *environ) setDefault(name, value string) {
 	}
 }
 
+// candidates are the files that a command may mean, by PATH.
+func (e *environ) candidates(command string) []string {
+	if strings.Contains(command, "/") {
+		return []string{command}
+	}
+	search, ok := e.get("PATH")
+	if !ok {
+		search = defaultPath
+	}
+	var list []string
+	for dir := range strings.SplitSeq(search, ":") {
+		if dir == "" {
+			dir = "."
+		}
+		list = append(list, dir+"/"+command)
+	}
+	return list
+}
+
 // readEnvFile parses an image's environment file: a NAME=VALUE a line, the
 // last newline optional. Lines without "=" are reported on warn and skipped.
 func readEnvFile(r io.Reader, warn io.Writer) ([]string, error) {

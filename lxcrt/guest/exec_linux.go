@@ -192,22 +192,8 @@ func handOver(fd int, cred credentials) {
 
 // execve looks the command up in the new root and runs it.
 func execve(command []string, env *environ) error {
-	search, ok := env.get("PATH")
-	if !ok {
-		search = defaultPath
-	}
-	candidates := []string{command[0]}
-	if !strings.Contains(command[0], "/") {
-		candidates = nil
-		for _, dir := range strings.Split(search, ":") {
-			if dir == "" {
-				dir = "."
-			}
-			candidates = append(candidates, dir+"/"+command[0])
-		}
-	}
 	var last error = unix.ENOENT
-	for _, path := range candidates {
+	for _, path := range env.candidates(command[0]) {
 		err := syscall.Exec(path, command, env.list)
 		if err == unix.ENOEXEC {
 			err = syscall.Exec("/bin/sh", append([]string{"/bin/sh", path}, command[1:]...), env.list)
@@ -225,6 +211,22 @@ func execve(command []string, env *environ) error {
 		code = exitNotExecutable
 	}
 	return &ExitError{Code: code, Err: fmt.Errorf("guest: exec %s: %w", command[0], last)}
+}
+
+// forkExec starts a child, its command looked up by the child's own PATH.
+func forkExec(command []string, attr *syscall.ProcAttr, env *environ) (int, error) {
+	attr.Env = env.list
+	for _, path := range env.candidates(command[0]) {
+		if unix.Access(path, unix.X_OK) != nil {
+			continue
+		}
+		pid, err := syscall.ForkExec(path, command, attr)
+		if err != nil {
+			return 0, &ExitError{Code: exitNotExecutable, Err: fmt.Errorf("guest: exec %s: %w", path, err)}
+		}
+		return pid, nil
+	}
+	return 0, &ExitError{Code: exitNotFound, Err: fmt.Errorf("guest: exec %s: %w", command[0], unix.ENOENT)}
 }
 
 func setgroups(groups []uint32) error {

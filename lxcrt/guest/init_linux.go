@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"slices"
 	"syscall"
@@ -83,10 +82,6 @@ type carried struct {
 // start runs the command in a session of its own, its input empty and its
 // output carried to the log.
 func (s *supervisor) start(command []string, env *environ) (int, error) {
-	path, err := exec.LookPath(command[0])
-	if err != nil {
-		return 0, &ExitError{Code: exitNotFound, Err: fmt.Errorf("guest: init: %w", err)}
-	}
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return 0, fmt.Errorf("guest: init: %w", err)
@@ -105,13 +100,7 @@ func (s *supervisor) start(command []string, env *environ) (int, error) {
 		s.streams = append(s.streams, carried{r, done})
 		go s.log.carry(stream, r, done, s.ending)
 	}
-	pid, err := syscall.ForkExec(path, command, &syscall.ProcAttr{
-		Env: env.list, Files: files, Sys: &syscall.SysProcAttr{Setsid: true},
-	})
-	if err != nil {
-		return 0, &ExitError{Code: exitNotExecutable, Err: fmt.Errorf("guest: init: exec %s: %w", path, err)}
-	}
-	return pid, nil
+	return forkExec(command, &syscall.ProcAttr{Files: files, Sys: &syscall.SysProcAttr{Setsid: true}}, env)
 }
 
 // wait reaps every process that ends and hands signals on, until main ends.

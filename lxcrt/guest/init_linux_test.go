@@ -105,6 +105,11 @@ func TestInit(t *testing.T) {
 		assert.Equal(t, 128+9, cmd.ProcessState.ExitCode())
 		assert.Contains(t, messages(readLog(t, log)), "killed by signal 9")
 
+		cmd = asInit(t, "--log", dir, "--", "sh", "-c", "echo path $PATH")
+		cmd.Env = []string{"X=1"} // no PATH
+		assert.NoError(t, cmd.Run())
+		assert.Contains(t, messages(readLog(t, log)), "path "+defaultPath)
+
 		cmd = asInit(t, "--log", dir, "--", "no-such-command")
 		assert.Error(t, cmd.Run())
 		assert.Equal(t, 127, cmd.ProcessState.ExitCode())

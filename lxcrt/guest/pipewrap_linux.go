@@ -3,7 +3,6 @@ package guest
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"syscall"
 )
 
@@ -21,10 +20,6 @@ func pipeWrapApplet(c *call, args []string) error {
 	signals := catchForwarded()
 	env := newEnviron(c.env)
 	env.set("STARTOS_ENVIRONMENT=")
-	path, err := exec.LookPath(rest[0])
-	if err != nil {
-		return &ExitError{Code: exitNotFound, Err: fmt.Errorf("guest: pipe-wrap: %w", err)}
-	}
 	out, err := newRelay(os.Stdout)
 	if err != nil {
 		return err
@@ -33,11 +28,11 @@ func pipeWrapApplet(c *call, args []string) error {
 	if err != nil {
 		return err
 	}
-	pid, err := syscall.ForkExec(path, rest, &syscall.ProcAttr{
-		Env: env.list, Files: []uintptr{0, out.write.Fd(), errs.write.Fd()}, Sys: &syscall.SysProcAttr{},
-	})
+	pid, err := forkExec(rest, &syscall.ProcAttr{
+		Files: []uintptr{0, out.write.Fd(), errs.write.Fd()}, Sys: &syscall.SysProcAttr{},
+	}, env)
 	if err != nil {
-		return &ExitError{Code: exitNotExecutable, Err: fmt.Errorf("guest: pipe-wrap: exec %s: %w", path, err)}
+		return err
 	}
 	out.start()
 	errs.start()

@@ -3,6 +3,7 @@ package lxcrttest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -110,7 +111,13 @@ func (l *Lab) Start(s lxcrt.Spec) *lxcrt.Container {
 		l.t.Fatal(err)
 	}
 	l.t.Cleanup(func() {
-		if err := c.Destroy(context.WithoutCancel(ctx)); err != nil {
+		// At once: a script may not have got to its trap yet. A container of a
+		// runtime that was closed is the next one's.
+		err := c.Stop(context.WithoutCancel(ctx), lxcrt.StopOptions{Grace: -1})
+		if err == nil {
+			err = c.Destroy(context.WithoutCancel(ctx))
+		}
+		if err != nil && !errors.Is(err, lxcrt.ErrClosed) {
 			l.t.Error(err)
 		}
 	})

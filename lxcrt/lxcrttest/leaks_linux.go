@@ -20,6 +20,24 @@ func Leaks(t testing.TB, o lxcrt.Options) {
 	}
 }
 
+// leftOf lists what is left of stopped containers while their runtime is open:
+// everything but its own folder, table and parent cgroup.
+func leftOf(o lxcrt.Options) []string {
+	var left []string
+	for _, l := range Left(o) {
+		if !strings.HasPrefix(l, "file ") && !strings.HasPrefix(l, "table ") && (!strings.HasPrefix(l, "cgroup ") || !strings.HasSuffix(l, "/"+o.CgroupParent)) {
+			left = append(left, l)
+		}
+	}
+	for _, pattern := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/"} {
+		groups, _ := filepath.Glob(pattern + o.CgroupParent + "/*/cgroup.procs")
+		for _, g := range groups {
+			left = append(left, "cgroup "+filepath.Dir(g))
+		}
+	}
+	return left
+}
+
 // Left lists what Leaks would complain about.
 func Left(o lxcrt.Options) []string {
 	var left []string

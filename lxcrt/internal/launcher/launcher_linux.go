@@ -39,7 +39,7 @@ type Monitor struct {
 // StartArgs name the container for the monitor.
 type StartArgs struct {
 	Name     string   // liblxc's name of the container
-	Dir      string   // its folder, with "config" and "devices"
+	Dir      string   // its folder, with "config"
 	Path     string   // liblxc's path, see liblxc.Path
 	ExitFile string   // where the outcome is recorded
 	Init     []string // PID 1's argv

@@ -17,12 +17,9 @@ const (
 	EnvKey = "LXCRT_LAUNCHER"
 )
 
-// Root and Devices are where the launcher puts the container's root and its
-// device nodes, in a mount namespace that only the monitor sees.
-const (
-	Root    = "/mnt/root"
-	Devices = "/mnt/devices"
-)
+// Root is where the launcher puts the container's root, in a mount namespace that
+// only the monitor sees.
+const Root = "/mnt/root"
 
 // Path is liblxc's path for the containers of a state folder. It exists in the
 // monitor's mount namespace only; the name of liblxc's command socket is made

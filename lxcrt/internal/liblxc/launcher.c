@@ -64,14 +64,6 @@ static int receive_fd(void)
 	return fd;
 }
 
-static void join(char *out, size_t size, const char *dir, const char *name)
-{
-	if (snprintf(out, size, "%s/%s", dir, name) >= (int)size) {
-		errno = ENAMETOOLONG;
-		fail("state folder");
-	}
-}
-
 /* record leaves the outcome beside the container's other files, whole or not at
  * all, so that a caller who was away finds it. */
 static void record(const char *file, bool started, int status)
@@ -127,11 +119,8 @@ int launcher_start(int argc, char **argv)
 	 * root: so that stands in a small file system of its own, here only. */
 	if (mount("lxcrt", LAUNCHER_STAGE, "tmpfs", MS_NOSUID, "mode=0755,size=64k") < 0)
 		fail("stage on " LAUNCHER_STAGE);
-	if (mkdir(LAUNCHER_STAGE "/root", 0755) < 0 || mkdir(LAUNCHER_STAGE "/devices", 0755) < 0 || mkdir(path, 0755) < 0)
+	if (mkdir(LAUNCHER_STAGE "/root", 0755) < 0 || mkdir(path, 0755) < 0)
 		fail("stage");
-	join(file, sizeof file, dir, "devices");
-	if (mount(file, LAUNCHER_STAGE "/devices", NULL, MS_BIND, NULL) < 0)
-		fail("devices");
 	/* liblxc's lock files: nobody else opens this container. */
 	if (mount("lxcrt", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=64k") < 0)
 		fail("lock folder");
@@ -151,7 +140,10 @@ int launcher_start(int argc, char **argv)
 		fail("liblxc container");
 	}
 	c->clear_config(c);
-	join(file, sizeof file, dir, "config");
+	if (snprintf(file, sizeof file, "%s/config", dir) >= (int)sizeof file) {
+		errno = ENAMETOOLONG;
+		fail("state folder");
+	}
 	if (!c->load_config(c, file)) {
 		errno = EINVAL;
 		fail("liblxc configuration");

@@ -1,0 +1,46 @@
+package lxcrttest
+
+import (
+	"testing"
+
+	"github.com/selfstead/selfstead/lxcrt"
+)
+
+// Factory makes a lab; NewLab is one, and so is a function that calls it with
+// options of its own.
+type Factory func(t testing.TB, edit ...func(*lxcrt.Options)) *Lab
+
+// Run runs the whole suite against labs of the factory. Every promise of lxcrt's
+// documentation that a caller can see from outside is tried; after each test
+// nothing with the lab's names may be left on the machine.
+func Run(t *testing.T, f Factory) {
+	Need(t, "busybox", "mksquashfs", "nft", "ip")
+	for _, c := range []struct {
+		name string
+		test func(t *testing.T, f Factory)
+	}{
+		{"life", testLife},
+		{"exit", testExit},
+		{"refused", testRefused},
+		{"inside", testInside},
+		{"mounts", testMounts},
+		{"mounts of the start", testStartMounts},
+		{"read-only stays", testLockedMounts},
+		{"targets stay inside", testTargets},
+		{"composed ids", testComposed},
+		{"nested namespaces", testNested},
+		{"devices", testDevices},
+		{"exec", testExec},
+		{"terminal", testTerminal},
+		{"freeze", testFreeze},
+		{"limits", testLimits},
+		{"links", testLinks},
+		{"edges", testEdges},
+		{"spoofing", testSpoofing},
+		{"adoption", testAdoption},
+		{"killed monitor", testKilledMonitor},
+		{"leftovers", testLeftovers},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.test(t, f) })
+	}
+}
