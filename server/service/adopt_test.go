@@ -15,6 +15,7 @@ import (
 // A server that is killed, or hands over, loses no service: the next one takes
 // over the containers as they run, and everything works with them.
 func TestAdoption(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.start()
 	l.install(build(t, testPackage{ID: "alpha", Port: 18080}))
@@ -93,6 +94,7 @@ func (l *lab) inits() (pids []int) {
 
 // A runtime that dies is replaced, and what ran runs again.
 func TestCrash(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.start()
 	l.install(build(t, testPackage{ID: "alpha", Port: 18080}))

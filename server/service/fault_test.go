@@ -16,6 +16,7 @@ import (
 
 // A package whose code fails to set itself up is not installed.
 func TestFailedInstall(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.start()
 	op := l.finish(l.sideload(build(t, testPackage{ID: "alpha", Code: map[string]any{"failInit": map[string]any{}}})).ID)
@@ -61,6 +62,7 @@ func TestFailedInstall(t *testing.T) {
 }
 
 func TestTasksAndDependencies(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.start()
 	l.install(build(t, testPackage{ID: "base", Port: 18081}))
@@ -87,6 +89,7 @@ func TestTasksAndDependencies(t *testing.T) {
 
 // A killed server leaves a package either installed or not there at all.
 func TestKillDuringInstall(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	file := build(t, testPackage{ID: "alpha", Port: 18080, Code: map[string]any{"slowInit": 1500}})
 	l.start()
@@ -138,6 +141,7 @@ func TestKillDuringInstall(t *testing.T) {
 }
 
 func TestRefusedUploads(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.start()
 	good := build(t, testPackage{ID: "alpha"})
@@ -167,6 +171,7 @@ func TestRefusedUploads(t *testing.T) {
 
 // A full disk is said to be one, before the upload where its size is known.
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	require.NoError(t, syscall.Mount("tmpfs", l.dir, "tmpfs", 0, "size=70m"))
 	defer syscall.Unmount(l.dir, syscall.MNT_DETACH)

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -195,8 +196,13 @@ func newLab(t testing.TB) *lab {
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		l.stop(syscall.SIGINT)
+		text, _ := os.ReadFile(l.log.Name())
+		for _, fault := range []string{"DATA RACE", "panic", "level=ERROR"} {
+			if strings.Contains(string(text), fault) {
+				t.Errorf("the server's log has %q", fault)
+			}
+		}
 		if t.Failed() {
-			text, _ := os.ReadFile(l.log.Name())
 			t.Logf("server:\n%s", text)
 			logs, _ := filepath.Glob(dir + "/logs/*/service.log")
 			for _, f := range logs {
@@ -415,7 +421,10 @@ type testPackage struct {
 	Files       map[string][]byte
 }
 
-var built struct{ image, none []byte }
+var built struct {
+	sync.Mutex
+	image []byte // squashfs
+}
 
 // build makes a package with real squashfs images.
 func build(t testing.TB, p testPackage) []byte {
@@ -423,6 +432,8 @@ func build(t testing.TB, p testPackage) []byte {
 	if p.Version == "" {
 		p.Version = "1.0.0:0"
 	}
+	built.Lock()
+	defer built.Unlock()
 	if built.image == nil {
 		root := t.TempDir()
 		for _, d := range []string{"bin", "etc", "proc", "dev", "sys", "tmp", "data", "mapped", "needed"} {

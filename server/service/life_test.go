@@ -15,6 +15,7 @@ import (
 
 // One service from its upload to its removal, on real parts.
 func TestLife(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	file := build(t, testPackage{ID: "alpha", Port: 18080})
 	l.start()
