@@ -110,6 +110,7 @@ func (c *Container) start(ctx context.Context) (_ *run, err error) {
 		return nil, err
 	}
 	_ = os.Remove(filepath.Join(c.dir, "lxc.log"))
+	go c.r.trees.warm()
 	args := launcher.StartArgs{Name: c.spec.Name, Dir: c.dir, Path: liblxc.Path(c.r.o.Dir), ExitFile: filepath.Join(c.dir, exitFile), Init: c.spec.Init}
 	if c.spec.Console != "" {
 		f, err := os.OpenFile(c.spec.Console, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
@@ -254,17 +255,33 @@ func (c *Container) explain(err error) error {
 // watch waits for the end of a life and clears up after it, or for the Runtime to
 // be closed: then the container goes on without us.
 func (c *Container) watch(life *run, monitorDone <-chan struct{}) {
+	defer life.userns.Close()
+	defer life.pidfd.Close()
+	over := make(chan struct{})
+	go func() {
+		_ = awaitExit(life.pidfd) // ends by the file's closing at the latest
+		close(over)
+	}()
 	select {
+	case <-over:
 	case <-monitorDone:
 	case <-c.r.done:
-		life.pidfd.Close()
-		life.userns.Close()
 		return
 	}
 	// The monitor takes PID 1 along when it is killed; this is for the moment in
 	// which that has not happened yet.
 	_ = signalTo(life.pidfd, unix.SIGKILL)
-	_ = awaitExit(life.pidfd)
+	<-over
+	// The link comes down while the monitor does its part.
+	var link sync.WaitGroup
+	link.Go(c.unlink)
+	select {
+	case <-monitorDone:
+	case <-c.r.done:
+		link.Wait()
+		return
+	}
+	link.Wait()
 	status := ExitStatus{Code: -1}
 	if o, ok := readOutcome(c.dir); ok && o.Started {
 		status = o.exitStatus()
@@ -278,9 +295,14 @@ func (c *Container) watch(life *run, monitorDone <-chan struct{}) {
 		c.state = Stopped
 	}
 	c.mu.Unlock()
-	life.pidfd.Close()
-	life.userns.Close()
 	close(life.done)
+}
+
+// unlink takes the container's link down; clear finds what it could not.
+func (c *Container) unlink() {
+	if c.networked() {
+		_ = removeLink(c.r.net.conn, linkName(c.r.net.prefix, c.spec.Name))
+	}
 }
 
 // clear removes what a life leaves outside of the container's folder, and its

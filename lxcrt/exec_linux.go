@@ -61,7 +61,10 @@ func (c *Container) exec(ctx context.Context, life *run, s ExecSpec) (*Process, 
 		s.Dir = "/"
 	}
 	args := launcher.ExecArgs{Init: life.init.PID, UID: who.uid, GID: who.gid, Groups: who.groups,
-		Dir: s.Dir, Argv: s.Argv, Env: s.Env, TTY: s.TTY, Cgroups: c.execCgroups()}
+		Dir: s.Dir, Argv: s.Argv, Env: s.Env, TTY: s.TTY}
+	if args.Cgroup, args.Cgroups = c.execCgroups(); args.Cgroup != nil {
+		defer args.Cgroup.Close()
+	}
 	p := &Process{}
 	var theirs []*os.File
 	defer func() {
@@ -207,20 +210,25 @@ func (p *Process) Wait() (ExitStatus, error) {
 	return p.status, p.err
 }
 
-// execCgroups are the files through which a process enters the container's
-// cgroups.
-func (c *Container) execCgroups() []string {
-	var files []string
+// execCgroups are the places through which a process enters the container's
+// cgroups: a folder of the unified tree to be born in, and files to write to in
+// the others.
+func (c *Container) execCgroups() (unified *os.File, files []string) {
 	for _, root := range c.r.trees.roots() {
 		for _, sub := range []string{"ns", ""} {
-			f := filepath.Join(root, c.payload(), sub, "cgroup.procs")
-			if _, err := os.Stat(f); err == nil {
-				files = append(files, f)
+			dir := filepath.Join(root, c.payload(), sub)
+			if root == c.r.trees.unified {
+				if f, err := os.Open(dir); err == nil {
+					unified = f
+					break
+				}
+			} else if _, err := os.Stat(dir); err == nil {
+				files = append(files, filepath.Join(dir, "cgroup.procs"))
 				break
 			}
 		}
 	}
-	return files
+	return unified, files
 }
 
 // identity is a user of a container.

@@ -188,6 +188,7 @@ func (r *Runtime) Create(ctx context.Context, s Spec) (*Container, error) {
 	c := r.newContainer(s)
 	r.containers[s.Name] = c // the name is taken from here on
 	r.mu.Unlock()
+	go r.trees.warm()
 	c.op.Lock()
 	defer c.op.Unlock()
 	if err := c.lay(ctx); err != nil {
@@ -231,9 +232,11 @@ func (c *Container) lay(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(c.dir, specFile), spec, 0o600); err != nil {
+	file := filepath.Join(c.dir, specFile)
+	if err := writeFile(file, spec, 0o600); err != nil {
 		return err
 	}
+	c.r.watchers.Go(func() { flush(file) })
 	if c.networked() {
 		return c.r.net.wall.admit(c.r.net.plan(c.spec))
 	}
@@ -328,7 +331,15 @@ func removeLocks(dir, name string) error {
 	return nil
 }
 
-// writeFile replaces a file whole, on disk when it returns.
+// flush brings a file to the disk if it is still there.
+func flush(file string) {
+	if f, err := os.Open(file); err == nil {
+		_ = unix.Fdatasync(int(f.Fd()))
+		f.Close()
+	}
+}
+
+// writeFile replaces a file whole.
 func writeFile(file string, data []byte, mode os.FileMode) error {
 	tmp := file + ".new"
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
@@ -336,9 +347,6 @@ func writeFile(file string, data []byte, mode os.FileMode) error {
 		return err
 	}
 	_, err = f.Write(data)
-	if err == nil {
-		err = unix.Fdatasync(int(f.Fd()))
-	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}

@@ -11,21 +11,31 @@ import (
 // folder, and throws the thread away: fn may enter any namespace but the user
 // namespace. It never uses the process's first thread, whose namespaces are what
 // /proc/self shows.
-func onThread(fn func() error) error {
+func onThread(fn func() error) error { return onThreadThen(fn, nil) }
+
+// onThreadThen returns when fn has; the thread then runs after, for what nobody
+// has to wait for.
+func onThreadThen(fn func() error, after func()) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 		if unix.Gettid() == unix.Getpid() {
-			done <- onThread(fn) // another thread, since this one is held here
+			done <- onThreadThen(fn, after) // another thread, since this one is held here
 			runtime.UnlockOSThread()
 			return
 		}
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {
 			done <- fmt.Errorf("thread of its own: %w", err)
+			if after != nil {
+				after()
+			}
 			return
 		}
 		unix.Umask(0o022) // of this thread alone, whatever the process has
 		done <- fn()
+		if after != nil {
+			after()
+		}
 	}()
 	return <-done
 }

@@ -20,6 +20,7 @@ import (
 type workshop struct {
 	ns   *os.File
 	next atomic.Uint64
+	busy sync.WaitGroup // threads that still take something down
 
 	mu     sync.Mutex
 	images map[imageKey]*image // guarded by mu
@@ -94,29 +95,36 @@ func (w *workshop) enclose(dir string, proc int) error {
 	return unix.MoveMount(proc, "", unix.AT_FDCWD, "/proc", unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-// do runs fn inside the workshop with a folder of its own, and takes down what
-// fn left attached below it.
+// do runs fn inside the workshop with a folder of its own. What fn leaves attached
+// below it is taken down afterwards, which nobody waits for: the kernel takes its
+// time, and whoever needs one of the mounts holds a clone.
 func (w *workshop) do(fn func(dir string) error) error {
-	return onThread(func() error {
-		if err := unix.Setns(int(w.ns.Fd()), unix.CLONE_NEWNS); err != nil {
+	var dir string
+	enter := func() error { return unix.Setns(int(w.ns.Fd()), unix.CLONE_NEWNS) }
+	w.busy.Add(1)
+	return onThreadThen(func() error {
+		if err := enter(); err != nil {
 			return fmt.Errorf("enter the workshop: %w", err)
 		}
-		dir := "/" + strconv.FormatUint(w.next.Add(1), 36)
-		if err := unix.Mkdir(dir, 0o755); err != nil {
+		d := "/" + strconv.FormatUint(w.next.Add(1), 36)
+		if err := unix.Mkdir(d, 0o755); err != nil {
 			return err
 		}
-		defer func() {
-			_ = unix.Setns(int(w.ns.Fd()), unix.CLONE_NEWNS) // fn may have gone elsewhere
-			entries, _ := os.ReadDir(dir)
-			for _, e := range entries {
-				p := filepath.Join(dir, e.Name())
-				for unix.Unmount(p, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
-				}
-				_ = os.Remove(p)
+		dir = d
+		return fn(d)
+	}, func() {
+		defer w.busy.Done()
+		if dir == "" || enter() != nil { // fn may have gone elsewhere
+			return
+		}
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			p := filepath.Join(dir, e.Name())
+			for unix.Unmount(p, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
 			}
-			_ = unix.Rmdir(dir)
-		}()
-		return fn(dir)
+			_ = os.Remove(p)
+		}
+		_ = unix.Rmdir(dir)
 	})
 }
 
@@ -193,6 +201,7 @@ func (w *workshop) release(user string) {
 	if len(gone) == 0 {
 		return
 	}
+	w.busy.Wait() // a layer of one may still be attached somewhere
 	_ = w.do(func(string) error {
 		for _, p := range gone {
 			_ = unix.Unmount(p, unix.MNT_DETACH)
@@ -269,6 +278,7 @@ func (w *workshop) lock(tree int, ids IDRange) (int, error) {
 }
 
 func (w *workshop) close() error {
+	w.busy.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	clear(w.images)

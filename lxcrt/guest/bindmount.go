@@ -6,8 +6,13 @@ import (
 	"strings"
 )
 
-// subcontainers is the folder that holds every subcontainer's root.
-const subcontainers = "/media/startos/subcontainers/"
+// Folders of a service container.
+const (
+	subcontainers = "/media/startos/subcontainers/" // a root for each
+	volumes       = "/media/startos/volumes/"       // a folder for each
+	assets        = "/media/startos/assets"
+	backup        = "/media/startos/backup"
+)
 
 // IDMap is one run of ids that a mount shows under other numbers.
 type IDMap struct {
@@ -75,12 +80,20 @@ func parseIDMap(s string) (IDMap, error) {
 }
 
 // splitRoot divides a path into the root that its links belong to and the rest
-// below it: a subcontainer's root for paths inside one, else "/".
+// below it: a subcontainer's root, a volume or the assets for paths inside one,
+// else "/". What a service's workloads put there must not lead out of it.
 func splitRoot(path string) (root, rest string) {
 	path = filepath.Clean("/" + path)
-	if below, ok := strings.CutPrefix(path, subcontainers); ok {
-		guid, rest, _ := strings.Cut(below, "/")
-		return subcontainers + guid, rest
+	for _, parent := range []string{subcontainers, volumes} {
+		if below, ok := strings.CutPrefix(path, parent); ok {
+			name, rest, _ := strings.Cut(below, "/")
+			return parent + name, rest
+		}
+	}
+	for _, root := range []string{assets, backup} {
+		if rest, ok := strings.CutPrefix(path, root+"/"); ok {
+			return root, rest
+		}
 	}
 	return "/", strings.TrimPrefix(path, "/")
 }

@@ -27,7 +27,12 @@ func (m *bindMount) mount() error {
 		flags |= unix.AT_RECURSIVE
 		attr |= unix.AT_RECURSIVE
 	}
-	tree, err := unix.OpenTree(unix.AT_FDCWD, source, flags)
+	from, err := openPath(source, func(root int, rel string) (int, error) { return openIn(root, rel, unix.O_PATH) })
+	if err != nil {
+		return fmt.Errorf("guest: bind-mount source %s: %w", source, err)
+	}
+	defer unix.Close(from)
+	tree, err := unix.OpenTree(from, "", flags|unix.AT_EMPTY_PATH)
 	if err != nil {
 		return fmt.Errorf("guest: bind-mount source %s: %w", source, err)
 	}
@@ -37,7 +42,7 @@ func (m *bindMount) mount() error {
 			return fmt.Errorf("guest: bind-mount %s read-only: %w", source, err)
 		}
 	}
-	at, err := openTarget(target, m.File)
+	at, err := openPath(target, func(root int, rel string) (int, error) { return makeIn(root, rel, m.File) })
 	if err != nil {
 		return fmt.Errorf("guest: bind-mount target %s: %w", target, err)
 	}
@@ -48,56 +53,73 @@ func (m *bindMount) mount() error {
 	return nil
 }
 
-// openTarget opens a mount point, creating what is missing. Links are resolved
-// with the subcontainer's root as "/", as the workload will see them.
-func openTarget(path string, file bool) (int, error) {
+// openPath opens a path by the root that it belongs to.
+func openPath(path string, open func(root int, rel string) (int, error)) (int, error) {
 	rootPath, rest := splitRoot(path)
 	root, err := unix.Open(rootPath, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
 	}
 	defer unix.Close(root)
-	open := func(rel string, flags, mode uint64) (int, error) {
-		how := &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Mode: mode, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-		for {
-			fd, err := unix.Openat2(root, rel, how)
-			if err != unix.EAGAIN && err != unix.EINTR { // EAGAIN: a rename raced the lookup
-				return fd, err
-			}
-		}
-	}
 	if rest == "" {
 		rest = "."
 	}
-	names := strings.Split(rest, "/")
-	for i := range names {
-		rel := strings.Join(names[:i+1], "/")
-		fd, err := open(rel, unix.O_PATH, 0)
+	return open(root, rest)
+}
+
+// openIn opens what rel means to a process whose root is root.
+func openIn(root int, rel string, flags uint64) (int, error) {
+	how := &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	for {
+		fd, err := unix.Openat2(root, rel, how)
+		if err != unix.EAGAIN && err != unix.EINTR { // EAGAIN: a rename raced the lookup
+			return fd, err
+		}
+	}
+}
+
+// makeIn opens a mount point below root and creates what is missing: folders,
+// and a file at the end if one is wanted.
+func makeIn(root int, rel string, file bool) (int, error) {
+	names := strings.Split(rel, "/")
+	for i, name := range names {
+		at, last := strings.Join(names[:i+1], "/"), i == len(names)-1
+		fd, err := openIn(root, at, unix.O_PATH)
 		if errors.Is(err, unix.ENOENT) {
-			var parent int
-			if parent, err = open(filepath.Dir(rel), unix.O_PATH|unix.O_DIRECTORY, 0); err != nil {
+			if err := createIn(root, filepath.Dir(at), name, file && last); err != nil {
 				return -1, err
 			}
-			if file && i == len(names)-1 {
-				var made int
-				if made, err = unix.Openat(parent, names[i], unix.O_CREAT|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644); err == nil {
-					unix.Close(made)
-				}
-			} else if err = unix.Mkdirat(parent, names[i], 0o755); errors.Is(err, unix.EEXIST) {
-				err = nil // a dangling link, reported by the next open, or a race
-			}
-			unix.Close(parent)
-			if err == nil {
-				fd, err = open(rel, unix.O_PATH, 0)
-			}
+			fd, err = openIn(root, at, unix.O_PATH)
 		}
-		if err != nil {
-			return -1, err
-		}
-		if i == len(names)-1 {
-			return fd, nil
+		if err != nil || last {
+			return fd, err
 		}
 		unix.Close(fd)
 	}
 	return -1, unix.ENOENT
+}
+
+// createIn creates a folder or an empty file. One that is there already is
+// fine: it appeared meanwhile, or is a link to nowhere and fails to open next.
+func createIn(root int, parent, name string, file bool) error {
+	dir, err := openIn(root, parent, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	if file {
+		fd, err := unix.Openat(dir, name, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o644)
+		if err == nil {
+			err = unix.Close(fd)
+		}
+		return ignoreExist(err)
+	}
+	return ignoreExist(unix.Mkdirat(dir, name, 0o755))
+}
+
+func ignoreExist(err error) error {
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
 }

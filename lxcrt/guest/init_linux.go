@@ -27,8 +27,9 @@ func initApplet(c *call, args []string) error {
 	if err != nil {
 		return err
 	}
-	signals := make(chan os.Signal, 64)
-	signal.Notify(signals, append(append([]os.Signal{unix.SIGCHLD}, stopSignals...), passedSignals...)...)
+	signals, ended := make(chan os.Signal, 64), make(chan os.Signal, 1)
+	signal.Notify(signals, append(slices.Clone(stopSignals), passedSignals...)...)
+	signal.Notify(ended, unix.SIGCHLD) // apart, so that no flood can crowd it out
 	if os.Getpid() == 1 {
 		for _, err := range prepareContainer() {
 			fmt.Fprintln(c.stderr, err)
@@ -45,7 +46,7 @@ func initApplet(c *call, args []string) error {
 	env.setDefault("PATH", defaultPath)
 	env.setDefault("LANG", "C.UTF-8")
 	env.setDefault("HOME", "/root")
-	s := &supervisor{log: log, signals: signals}
+	s := &supervisor{log: log, signals: signals, ended: ended}
 	pid, err := s.start(o.Command, env)
 	if err != nil {
 		log.write("stderr", []byte(err.Error()))
@@ -68,7 +69,8 @@ func initApplet(c *call, args []string) error {
 // supervisor is the init applet's running state.
 type supervisor struct {
 	log     *logFile
-	signals chan os.Signal
+	signals <-chan os.Signal // to hand on
+	ended   <-chan os.Signal // SIGCHLD; one stands for any number of ended processes
 	ending  chan struct{}
 	streams []carried
 }
@@ -105,19 +107,19 @@ func (s *supervisor) start(command []string, env *environ) (int, error) {
 
 // wait reaps every process that ends and hands signals on, until main ends.
 func (s *supervisor) wait(main int) syscall.WaitStatus {
-	for sig := range s.signals {
-		switch {
-		case sig == unix.SIGCHLD:
+	for {
+		select {
+		case <-s.ended:
 			if ws, ended := reap(main); ended {
 				return ws
 			}
-		case slices.Contains(stopSignals, sig):
-			_ = unix.Kill(main, unix.SIGTERM)
-		default:
+		case sig := <-s.signals:
+			if slices.Contains(stopSignals, sig) {
+				sig = unix.SIGTERM
+			}
 			_ = unix.Kill(main, sig.(syscall.Signal))
 		}
 	}
-	return 0
 }
 
 // reap collects all ended children; ended tells whether main was among them.
@@ -152,7 +154,7 @@ func (s *supervisor) endStragglers(grace time.Duration) {
 			return
 		}
 		select {
-		case <-s.signals:
+		case <-s.ended:
 		case <-timer.C:
 			_ = unix.Kill(-1, unix.SIGKILL)
 			return

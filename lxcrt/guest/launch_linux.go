@@ -47,14 +47,16 @@ func launchInit(c *call, o *subcontainerOptions) error {
 		o.stopped = signals
 		return execCommand(c, o)
 	}
-	signal.Notify(signals, unix.SIGCHLD)
-	for s := range signals {
-		if s != unix.SIGCHLD {
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, unix.SIGCHLD)
+	for {
+		select {
+		case <-signals:
 			return nil
+		case <-ended:
+			reapAll()
 		}
-		reapAll()
 	}
-	return nil
 }
 
 // reapAll collects every child that has ended by now.

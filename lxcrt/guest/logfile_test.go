@@ -2,6 +2,7 @@ package guest
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,39 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
+
+type entry struct {
+	T time.Time `json:"t"`
+	S string    `json:"s"`
+	M string    `json:"m"`
+}
+
+func readLog(t *testing.T, path string) []entry {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	require.NoError(t, err)
+	var list []entry
+	for line := range bytes.Lines(data) {
+		if !bytes.HasSuffix(line, []byte("\n")) {
+			break // being written
+		}
+		var e entry
+		require.NoError(t, json.Unmarshal(line, &e), "%s", line)
+		list = append(list, e)
+	}
+	return list
+}
+
+func messages(list []entry) string {
+	var b strings.Builder
+	for _, e := range list {
+		b.WriteString(e.S + ": " + e.M + "\n")
+	}
+	return b.String()
+}
 
 func TestLogRotation(t *testing.T) {
 	t.Parallel()

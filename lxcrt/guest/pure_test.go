@@ -53,7 +53,11 @@ func TestSplitRoot(t *testing.T) {
 		"/media/startos/subcontainers/A/data/x":       {"/media/startos/subcontainers/A", "data/x"},
 		"/media/startos/subcontainers/A":              {"/media/startos/subcontainers/A", ""},
 		"/media/startos/subcontainers/A/../../../etc": {"/", "media/etc"},
-		"/etc/x": {"/", "etc/x"},
+		"/media/startos/volumes/main/a/b":             {"/media/startos/volumes/main", "a/b"},
+		"/media/startos/volumes/main//":               {"/media/startos/volumes/main", ""},
+		"/media/startos/assets//sub":                  {"/media/startos/assets", "sub"},
+		"/media/startos/assets":                       {"/", "media/startos/assets"},
+		"/etc/x":                                      {"/", "etc/x"},
 	} {
 		root, rest := splitRoot(path)
 		assert.Equal(t, want, [2]string{root, rest}, path)

@@ -237,6 +237,13 @@ func TestBindMount(t *testing.T) {
 		assert.Empty(t, bind("--source", volume, "--target", root+"/up/y"))
 		assert.FileExists(t, root+"/etc/y/file")
 
+		// Nor do links in a volume lead out of it.
+		require.NoError(t, os.Symlink("/etc/passwd", volume+"/passwd"))
+		assert.Contains(t, bind("--source", volume+"/passwd", "--target", root+"/stolen", "--file"), "passwd")
+		require.NoError(t, os.Symlink("sub", volume+"/inner"))
+		assert.Empty(t, bind("--source", volume+"/inner", "--target", root+"/inner"))
+		assert.FileExists(t, root+"/inner/below")
+
 		out, code := run(t, root, nil, "cat", "/data/deep/er/file", "/elsewhere/x/file")
 		assert.Zero(t, code, out)
 		assert.Equal(t, "hellohello", out)

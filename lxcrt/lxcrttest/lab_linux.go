@@ -33,14 +33,14 @@ func NewLab(t testing.TB, edit ...func(*lxcrt.Options)) *Lab {
 	t.Helper()
 	Need(t, "busybox", "mksquashfs")
 	n := labs.Add(1)
-	l := &Lab{t: t, base: 0x1000000 + n<<22}
+	l := &Lab{t: t, base: 0x1000000 + n<<26}
 	id := fmt.Sprintf("%x-%d", os.Getpid(), n)
 	l.Options = lxcrt.Options{
 		Dir:          filepath.Join(t.TempDir(), "state"),
 		CgroupParent: "lxcrttest-" + id,
 		LinkPrefix:   fmt.Sprintf("t%x", n),
 		Table:        "lxcrttest-" + id,
-		Subnet4:      netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, byte(n), 0}), 24),
+		Subnet4:      netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 64 + byte(n>>4), byte(n << 4), 0}), 20),
 		Subnet6:      netip.MustParsePrefix(fmt.Sprintf("fd00:77:%x::/64", n)),
 	}
 	for _, e := range edit {
@@ -91,12 +91,12 @@ func (l *Lab) Spec(script string) lxcrt.Spec {
 	}
 	if l.Options.Subnet4.IsValid() {
 		a := l.Options.Subnet4.Addr().As4()
-		a[3] = byte(1 + n)
+		a[2], a[3] = a[2]+byte((n+1)>>8), byte(n+1)
 		s.Addr4 = netip.AddrFrom4(a)
 	}
 	if l.Options.Subnet6.IsValid() {
 		a := l.Options.Subnet6.Addr().As16()
-		a[15] = byte(1 + n)
+		a[14], a[15] = byte((n+1)>>8), byte(n+1)
 		s.Addr6 = netip.AddrFrom16(a)
 	}
 	return s

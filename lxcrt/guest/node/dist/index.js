@@ -1,5 +1,5 @@
 'use strict';
-// Made from src by build.mjs; edit there. Sources: sha256 9b1695eab2c739f4017d04728c362f88184dbc6ea4ec563225b917c14da1bada
+// Made from src by build.mjs; edit there. Sources: sha256 2b2f09dcfde89255da1a91b1c7d5393a6d1df6bbf137eb15d4442ec24047c36f
 const outer = require;
 const loaded = {};
 function load(name) {
@@ -136,7 +136,8 @@ class Context {
     }
     clearCallbacks(options) {
         const { callbacks } = this.shared;
-        const only = 'only' in options ? options.only : callbacks.ids().filter(id => !options.except.includes(id));
+        const kept = new Set('except' in options ? options.except : []);
+        const only = 'only' in options ? options.only : callbacks.ids().filter(id => !kept.has(id));
         callbacks.drop(only);
         for (const id of only)
             this.callbacks.delete(id);
@@ -189,6 +190,7 @@ exports.METHODS = [
     'get-ssl-key',
     'get-status',
     'get-system-smtp',
+    'git-info',
     'list-service-interfaces',
     'mount',
     'notification.create',
@@ -716,6 +718,7 @@ class HostClient {
     path;
     patience;
     lastId = 0;
+    away = null;
     underWay = 0;
     queue = [];
     constructor(path, patience = PATIENCE) {
@@ -725,9 +728,9 @@ class HostClient {
     async call(method, params) {
         const id = ++this.lastId;
         const request = JSON.stringify({ id, method, params, callId: (0, node_crypto_1.randomUUID)() }) + '\n';
-        let pause = FIRST_PAUSE;
         let since = 0;
         for (;;) {
+            await this.away;
             try {
                 return read(method, await this.inTurn(request));
             }
@@ -739,8 +742,15 @@ class HostClient {
                 if (now - since > this.patience)
                     throw new Error(`${e.message}@${method}`);
             }
+            this.away ??= this.comeback().finally(() => (this.away = null));
+        }
+    }
+    async comeback() {
+        const until = Date.now() + this.patience;
+        for (let pause = FIRST_PAUSE; Date.now() <= until; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
             await new Promise(resolve => setTimeout(resolve, pause));
-            pause = Math.min(2 * pause, LONGEST_PAUSE);
+            if (await listens(this.path))
+                return;
         }
     }
     async inTurn(request) {
@@ -794,6 +804,16 @@ class HostClient {
     }
 }
 exports.HostClient = HostClient;
+function listens(path) {
+    return new Promise(resolve => {
+        const socket = net.connect(path);
+        socket.on('connect', () => {
+            resolve(true);
+            socket.destroy();
+        });
+        socket.on('error', () => resolve(false));
+    });
+}
 function isJson(text) {
     try {
         JSON.parse(text);
@@ -957,6 +977,8 @@ class Runtime {
     initialised = false;
     main = null;
     stopping = null;
+    latest = new Map();
+    runs = 0;
     constructor(folder, host, onExit) {
         this.folder = folder;
         this.onExit = onExit;
@@ -995,7 +1017,7 @@ class Runtime {
                 asked = true;
                 effects.restart().catch(e => console.error('restart:', e));
             };
-            const main = { context, running: bundle.main({ effects }).then(chain => chain.build()) };
+            const main = { context, running: build(bundle, effects) };
             this.main = main;
             main.running.catch(() => {
                 context.leaveSelf();
@@ -1065,22 +1087,38 @@ class Runtime {
         catch (e) {
             throw new rpc_1.Refused(e);
         }
-        const { effects } = this.root.enter(procedure, id);
-        if (procedure === '/backup/create') {
-            if (!bundle.createBackup)
-                throw new Error('the package has no createBackup');
-            return bundle.createBackup({ effects });
+        return this.inContext(procedure, id, async (effects) => {
+            if (procedure === '/backup/create') {
+                if (!bundle.createBackup)
+                    throw new Error('the package has no createBackup');
+                return bundle.createBackup({ effects });
+            }
+            if (!action)
+                return null;
+            const [, name, what] = action;
+            const found = bundle.actions?.get(name);
+            if (!found)
+                throw new Error(`action ${name} not found`);
+            const given = typeof input === 'object' && input !== null ? input : {};
+            if (what === 'getInput')
+                return found.getInput({ effects, prefill: given.prefill ?? null });
+            return found.run({ effects, input: given.input });
+        });
+    }
+    async inContext(procedure, id, run) {
+        const earlier = this.latest.get(procedure);
+        if (earlier && !earlier.busy)
+            this.root.leave(earlier.name);
+        const mine = { name: `${procedure}#${++this.runs}`, busy: true };
+        this.latest.set(procedure, mine);
+        try {
+            return await run(this.root.enter(mine.name, id).effects);
         }
-        if (!action)
-            return null;
-        const [, name, what] = action;
-        const found = bundle.actions?.get(name);
-        if (!found)
-            throw new Error(`action ${name} not found`);
-        const given = typeof input === 'object' && input !== null ? input : {};
-        if (what === 'getInput')
-            return found.getInput({ effects, prefill: given.prefill ?? null });
-        return found.run({ effects, input: given.input });
+        finally {
+            mine.busy = false;
+            if (this.latest.get(procedure) !== mine)
+                this.root.leave(mine.name);
+        }
     }
     callback(params) {
         const { id, args } = object(params);
@@ -1103,6 +1141,10 @@ class Runtime {
     }
 }
 exports.Runtime = Runtime;
+async function build(bundle, effects) {
+    const chain = await bundle.main({ effects });
+    return chain.build();
+}
 function object(params) {
     if (typeof params !== 'object' || params === null || Array.isArray(params)) {
         throw new rpc_1.Refused(new Error('params must be an object'));
@@ -1142,12 +1184,14 @@ function accept(socket, methods) {
         running++;
         void answer(line, methods).then(reply => {
             running--;
-            if (reply) {
-                socket.write(reply.text + '\n', () => {
-                    if (reply.last)
-                        methods.exited();
-                });
-            }
+            const done = () => {
+                if (reply.last)
+                    methods.exited();
+            };
+            if (reply.text)
+                socket.write(reply.text + '\n', done);
+            else
+                done();
             finish();
         });
     };
@@ -1172,15 +1216,16 @@ async function answer(line, methods) {
         method = request.method;
         result = await dispatch(method, request.params, methods);
         if (method === 'callback')
-            return null;
+            return { text: null, last: false };
     }
     catch (e) {
         error = shape(method, e);
     }
+    const last = method === 'exit' && !error;
     if (id === undefined) {
         if (error)
             console.error(`notification ${method}:`, error);
-        return null;
+        return { text: null, last };
     }
     let text;
     try {
@@ -1190,7 +1235,7 @@ async function answer(line, methods) {
         error = (0, rpc_1.thrownError)(0, e);
         text = JSON.stringify({ jsonrpc: '2.0', id, error });
     }
-    return { text, last: method === 'exit' && !error };
+    return { text, last };
 }
 function parse(line) {
     let request;

@@ -87,7 +87,8 @@ export class Context {
 
   clearCallbacks(options: { only: number[] } | { except: number[] }): Promise<unknown> {
     const { callbacks } = this.shared
-    const only = 'only' in options ? options.only : callbacks.ids().filter(id => !options.except.includes(id))
+    const kept = new Set('except' in options ? options.except : [])
+    const only = 'only' in options ? options.only : callbacks.ids().filter(id => !kept.has(id))
     callbacks.drop(only)
     for (const id of only) this.callbacks.delete(id)
     return this.call('clear-callbacks', { ...options })

@@ -34,6 +34,7 @@ export const METHODS = [
   'get-ssl-key',
   'get-status',
   'get-system-smtp',
+  'git-info',
   'list-service-interfaces',
   'mount',
   'notification.create',

@@ -46,6 +46,7 @@ export class HostClient {
   private readonly path: string
   private readonly patience: number
   private lastId = 0
+  private away: Promise<void> | null = null
   private underWay = 0
   private readonly queue: (() => void)[] = []
 
@@ -57,9 +58,9 @@ export class HostClient {
   async call(method: string, params: Record<string, unknown>): Promise<unknown> {
     const id = ++this.lastId
     const request = JSON.stringify({ id, method, params, callId: randomUUID() }) + '\n'
-    let pause = FIRST_PAUSE
     let since = 0
     for (;;) {
+      await this.away
       try {
         return read(method, await this.inTurn(request))
       } catch (e) {
@@ -68,8 +69,20 @@ export class HostClient {
         since ||= now
         if (now - since > this.patience) throw new Error(`${e.message}@${method}`)
       }
+      this.away ??= this.comeback().finally(() => (this.away = null))
+    }
+  }
+
+  /**
+   * Waits for the host to listen again. One probe serves every call that
+   * waits, so that they go out afterwards in the order in which they came: of
+   * two reports the later one has to win.
+   */
+  private async comeback(): Promise<void> {
+    const until = Date.now() + this.patience
+    for (let pause = FIRST_PAUSE; Date.now() <= until; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
       await new Promise(resolve => setTimeout(resolve, pause))
-      pause = Math.min(2 * pause, LONGEST_PAUSE)
+      if (await listens(this.path)) return
     }
   }
 
@@ -120,6 +133,17 @@ export class HostClient {
       socket.on('close', () => reject(new Interrupted(problem)))
     })
   }
+}
+
+function listens(path: string): Promise<boolean> {
+  return new Promise(resolve => {
+    const socket = net.connect(path)
+    socket.on('connect', () => {
+      resolve(true)
+      socket.destroy()
+    })
+    socket.on('error', () => resolve(false))
+  })
 }
 
 function isJson(text: string): boolean {

@@ -1,6 +1,7 @@
 import { loadBundle, type Bundle, type InitKind, type Running } from './bundle'
 import { Callbacks } from './callbacks'
 import { Context } from './context'
+import type { Effects } from './effects'
 import { parseTarget } from './exver'
 import type { HostClient } from './host'
 import { Refused } from './rpc'
@@ -31,6 +32,8 @@ export class Runtime implements Methods {
   private initialised = false
   private main: Main | null = null
   private stopping: Promise<void> | null = null
+  private readonly latest = new Map<string, { name: string; busy: boolean }>()
+  private runs = 0
 
   constructor(folder: string, host: Pick<HostClient, 'call'>, onExit: () => void) {
     this.folder = folder
@@ -74,7 +77,7 @@ export class Runtime implements Methods {
         asked = true
         ;(effects.restart as () => Promise<unknown>)().catch(e => console.error('restart:', e))
       }
-      const main: Main = { context, running: bundle.main({ effects }).then(chain => chain.build()) }
+      const main: Main = { context, running: build(bundle, effects) }
       this.main = main
       main.running.catch(() => {
         context.leaveSelf()
@@ -145,18 +148,37 @@ export class Runtime implements Methods {
     } catch (e) {
       throw new Refused(e)
     }
-    const { effects } = this.root.enter(procedure as string, id)
-    if (procedure === '/backup/create') {
-      if (!bundle.createBackup) throw new Error('the package has no createBackup')
-      return bundle.createBackup({ effects })
+    return this.inContext(procedure as string, id, async effects => {
+      if (procedure === '/backup/create') {
+        if (!bundle.createBackup) throw new Error('the package has no createBackup')
+        return bundle.createBackup({ effects })
+      }
+      if (!action) return null
+      const [, name, what] = action
+      const found = bundle.actions?.get(name!)
+      if (!found) throw new Error(`action ${name} not found`)
+      const given = typeof input === 'object' && input !== null ? (input as Record<string, unknown>) : {}
+      if (what === 'getInput') return found.getInput({ effects, prefill: given.prefill ?? null })
+      return found.run({ effects, input: given.input })
+    })
+  }
+
+  /**
+   * Runs a procedure in a context of its own, which lasts until the same
+   * procedure is asked for again: what it made and kept may be in use. A run
+   * overtaken by the next one keeps its context until it ends.
+   */
+  private async inContext(procedure: string, id: string, run: (effects: Effects) => Promise<unknown>): Promise<unknown> {
+    const earlier = this.latest.get(procedure)
+    if (earlier && !earlier.busy) this.root.leave(earlier.name)
+    const mine = { name: `${procedure}#${++this.runs}`, busy: true }
+    this.latest.set(procedure, mine)
+    try {
+      return await run(this.root.enter(mine.name, id).effects)
+    } finally {
+      mine.busy = false
+      if (this.latest.get(procedure) !== mine) this.root.leave(mine.name)
     }
-    if (!action) return null
-    const [, name, what] = action
-    const found = bundle.actions?.get(name!)
-    if (!found) throw new Error(`action ${name} not found`)
-    const given = typeof input === 'object' && input !== null ? (input as Record<string, unknown>) : {}
-    if (what === 'getInput') return found.getInput({ effects, prefill: given.prefill ?? null })
-    return found.run({ effects, input: given.input })
   }
 
   callback(params: unknown): void {
@@ -179,6 +201,11 @@ export class Runtime implements Methods {
     if (!this.initialised || !this.bundle) throw new Error('System not initialized')
     return this.bundle
   }
+}
+
+async function build(bundle: Bundle, effects: Effects): Promise<Running> {
+  const chain = await bundle.main({ effects })
+  return chain.build()
 }
 
 function object(params: unknown): Record<string, unknown> {

@@ -47,11 +47,11 @@ function accept(socket: net.Socket, methods: Methods): void {
     running++
     void answer(line, methods).then(reply => {
       running--
-      if (reply) {
-        socket.write(reply.text + '\n', () => {
-          if (reply.last) methods.exited()
-        })
+      const done = () => {
+        if (reply.last) methods.exited()
       }
+      if (reply.text) socket.write(reply.text + '\n', done)
+      else done()
       finish()
     })
   }
@@ -66,8 +66,8 @@ function accept(socket: net.Socket, methods: Methods): void {
   socket.on('error', () => socket.destroy())
 }
 
-/** Runs one request. Nothing comes back for notifications. */
-async function answer(line: string, methods: Methods): Promise<{ text: string; last: boolean } | null> {
+/** Runs one request. There is no text for notifications; after the last one the process ends. */
+async function answer(line: string, methods: Methods): Promise<{ text: string | null; last: boolean }> {
   let id: Id | undefined = null
   let method = ''
   let result: unknown
@@ -77,13 +77,14 @@ async function answer(line: string, methods: Methods): Promise<{ text: string; l
     id = request.id
     method = request.method
     result = await dispatch(method, request.params, methods)
-    if (method === 'callback') return null
+    if (method === 'callback') return { text: null, last: false }
   } catch (e) {
     error = shape(method, e)
   }
+  const last = method === 'exit' && !error
   if (id === undefined) {
     if (error) console.error(`notification ${method}:`, error)
-    return null
+    return { text: null, last }
   }
   let text: string
   try {
@@ -92,7 +93,7 @@ async function answer(line: string, methods: Methods): Promise<{ text: string; l
     error = thrownError(0, e) // a result that JSON cannot hold
     text = JSON.stringify({ jsonrpc: '2.0', id, error })
   }
-  return { text, last: method === 'exit' && !error }
+  return { text, last }
 }
 
 function parse(line: string): { id: Id | undefined; method: string; params: unknown } {

@@ -95,7 +95,7 @@ test('callbacks fire once and are forgotten', async t => {
 })
 
 test('contexts', async t => {
-  const { client, host, effects } = await inited(t)
+  const { client, connect, host, effects } = await inited(t)
   const order = []
   const a = effects.child('a')
   const inner = a.child('inner')
@@ -132,6 +132,17 @@ test('contexts', async t => {
   await run()
   assert.deepEqual(contexts.map(c => [c.eventId, c.isInContext]), [['E0', false], ['E1', true]])
 
+  // A run overtaken by the next one keeps its context until it ends.
+  const gos = []
+  seen.actions = { y: { run: async o => { contexts.push(o.effects); await new Promise(resolve => gos.push(resolve)) } } }
+  const early = client.call('execute', { id: 'F', procedure: '/actions/y/run', input: {} })
+  const over = connect().call('execute', { id: 'G', procedure: '/actions/y/run', input: {} })
+  await until(() => gos.length === 2)
+  assert.deepEqual(contexts.slice(2).map(c => [c.isInContext]), [[true], [true]])
+  gos.forEach(go => go())
+  await Promise.all([early, over])
+  assert.deepEqual(contexts.slice(2).map(c => [c.eventId, c.isInContext]).sort(), [['F', false], ['G', true]])
+
   let left = 0
   seen.onUninit = o => { assert.equal(o.effects.isInContext, true); o.effects.onLeaveContext(() => left++) }
   await client.call('exit', { id: 'X', target: null })
@@ -162,6 +173,7 @@ test('effects outlive the host', async t => {
   const pending = Promise.all(['a', 'b', 'c'].map(message => effects.echo({ message })))
   const second = await fakeHost(t, dir, r => ({ result: r.params.message }))
   assert.deepEqual(await pending, ['a', 'b', 'c'])
+  assert.deepEqual(second.calls.map(c => c.params.message), ['a', 'b', 'c'], 'in the order they were made')
   assert.equal(new Set(second.calls.map(c => c.callId)).size, 3)
 
   // Killed between request and answer: the same call, under the same id.

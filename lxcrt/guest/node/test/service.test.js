@@ -40,6 +40,14 @@ test('a package runs from init to exit', async t => {
   assert.deepEqual(host.calls, [])
 })
 
+test('exit without an id ends the process too', async t => {
+  const { client, exits } = await start(t, PLAIN)
+  await client.call('init', { id: ID, kind: null })
+  client.send('{"method":"exit","params":{"id":"x","target":null}}\n')
+  await until(() => exits.length)
+  assert.deepEqual(exits, [0])
+})
+
 test('exit targets', async t => {
   const { client } = await start(t, PLAIN)
   await client.call('init', { id: ID, kind: null })
