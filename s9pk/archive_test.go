@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/selfstead/selfstead/s9pk"
@@ -249,12 +250,15 @@ func TestReaders(t *testing.T) {
 
 // changing is a reader whose bytes change after a number of reads.
 type changing struct {
+	mu    sync.Mutex
 	b     []byte
 	after int
 	at    int64
 }
 
 func (c *changing) ReadAt(p []byte, off int64) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.after--
 	if c.after == 0 {
 		c.b[c.at] ^= 1

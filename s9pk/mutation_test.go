@@ -28,17 +28,15 @@ type mutationTable struct {
 }
 
 // outcome opens and verifies, through both entry points, which must agree.
-func outcome(t *testing.T, b []byte) (opened, verified bool) {
+func outcome(t *testing.T, b []byte, piece int) (opened, verified bool) {
 	t.Helper()
 	a, err := open(b, s9pk.Options{})
 	opened = err == nil
 	if opened {
 		verified = a.Verify(context.Background(), nil) == nil
 	}
-	for _, piece := range []int{1, len(b) + 1} {
-		if _, err := stream(b, piece, s9pk.Options{}); (err == nil) != (opened && verified) {
-			t.Errorf("stream by %d: %v, but open %v, verify %v", piece, err, opened, verified)
-		}
+	if _, err := stream(b, piece, s9pk.Options{}); (err == nil) != (opened && verified) {
+		t.Errorf("stream by %d: %v, but open %v, verify %v", piece, err, opened, verified)
 	}
 	return opened, verified
 }
@@ -60,7 +58,7 @@ func TestMutations(t *testing.T) {
 		check := func(what string, runs []run, at func(i int) []byte) {
 			for _, r := range runs {
 				for i := r.From; i <= r.To; i++ {
-					opened, verified := outcome(t, at(i))
+					opened, verified := outcome(t, at(i), []int{1, 1000, 29}[i%3])
 					if opened != (r.Open == "ok") || verified != (r.Verify == "ok") {
 						t.Errorf("%s, %s %d: open %v, verify %v, want %s, %s", table.Base, what, i, opened, verified, r.Open, r.Verify)
 					}

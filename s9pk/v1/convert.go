@@ -1,0 +1,457 @@
+package v1
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/selfstead/selfstead/s9pk"
+	"github.com/selfstead/selfstead/s9pk/exver"
+	"github.com/selfstead/selfstead/s9pk/merkle"
+	"github.com/selfstead/selfstead/s9pk/pack"
+	"github.com/selfstead/selfstead/s9pk/pack/image"
+)
+
+// renamed gives packages whose name now belongs to a newer one another id.
+var renamed = map[string]string{
+	"nostr": "nostr-rs-relay", "ghost": "ghost-legacy", "synapse": "synapse-legacy", "monerod": "monerod-legacy", "fedimintd": "fedimint-guardian",
+}
+
+// prerelease marks packages whose upstream is one but whose version did not say so.
+var prerelease = map[string]string{
+	"lnd": "beta", "ride-the-lightning": "beta", "datum": "beta", "lightning-terminal": "alpha", "robosats": "alpha",
+}
+
+func sortedRefs(set map[ImageRef]bool) []ImageRef {
+	return slices.SortedFunc(maps.Keys(set), func(a, b ImageRef) int {
+		if a.System != b.System && a.ID == b.ID {
+			return map[bool]int{true: 1, false: -1}[a.System]
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+}
+
+// Convert makes the version 2 manifest of a version 1 manifest, as StartOS does.
+// Images are added by Archive.Convert, which knows their architectures.
+func (m *Manifest) Convert() (*s9pk.Manifest, error) {
+	v, err := ConvertVersion(m.Version)
+	if err != nil {
+		return nil, err
+	}
+	if m.ID == "bitcoind" && strings.Contains(strings.ToLower(m.Title), "knots") {
+		v.Flavor, v.Flavored = "knots", true
+	}
+	if p := prerelease[m.ID]; p != "" {
+		v.Upstream.Prerelease = []exver.Segment{{Text: p}}
+	}
+	vs, err := exver.ParseVersionString(v.String())
+	if err != nil {
+		return nil, fmt.Errorf("s9pk: version 1: %w", err)
+	}
+	osVersion, err := exver.ParseVersion(m.EosVersion)
+	if err != nil {
+		return nil, fmt.Errorf("s9pk: version 1: eos-version: %w", err)
+	}
+	n := &s9pk.Manifest{
+		ID: m.ID, Version: vs, CanMigrateTo: exver.None(), CanMigrateFrom: exver.Any(), Title: m.Title + " (Legacy)",
+		Description: s9pk.Description{Short: m.Description.Short, Long: m.Description.Long}, ReleaseNotes: m.ReleaseNotes,
+		GitHash: m.GitHash, License: m.License, OSVersion: osVersion,
+		HardwareAcceleration: m.Main.Type == "docker" && m.Main.GPUAcceleration,
+		Plugins:              []string{}, Satisfies: []exver.VersionString{}, Images: map[string]s9pk.Image{},
+		Dependencies:         map[string]s9pk.Dependency{},
+		HardwareRequirements: s9pk.HardwareRequirements{Devices: []s9pk.DeviceFilter{}, RAM: m.Hardware.RAM, Arch: slices.Sorted(slices.Values(m.Hardware.Arch))},
+	}
+	if id := renamed[m.ID]; id != "" {
+		n.ID = id
+	}
+	if err := m.convertURLs(n); err != nil {
+		return nil, err
+	}
+	n.Volumes = []string{"embassy"}
+	for id, vol := range m.Volumes {
+		if vol.Type == "data" && id != "embassy" {
+			n.Volumes = append(n.Volumes, id)
+		}
+	}
+	slices.Sort(n.Volumes)
+	for id, dep := range m.Dependencies {
+		n.Dependencies[id] = s9pk.Dependency{Description: dep.Description, Optional: dep.Requirement.Type != "required"}
+	}
+	for _, class := range slices.Sorted(maps.Keys(m.Hardware.Device)) {
+		if class != s9pk.ClassProcessor && class != s9pk.ClassDisplay {
+			return nil, fmt.Errorf("s9pk: version 1: %w: hardware-requirements.device: unknown class %.40q", s9pk.ErrManifest, class)
+		}
+		pattern := m.Hardware.Device[class]
+		n.HardwareRequirements.Devices = append(n.HardwareRequirements.Devices, s9pk.DeviceFilter{
+			Description: fmt.Sprintf("%s matching %q", class, pattern), Class: class, Product: &pattern})
+	}
+	return n, nil
+}
+
+func (m *Manifest) convertURLs(n *s9pk.Manifest) (err error) {
+	if n.PackageRepo, err = s9pk.NormalizeURL(m.WrapperRepo); err != nil {
+		return fmt.Errorf("s9pk: version 1: wrapper-repo: %w", err)
+	}
+	if n.UpstreamRepo, err = s9pk.NormalizeURL(m.UpstreamRepo); err != nil {
+		return fmt.Errorf("s9pk: version 1: upstream-repo: %w", err)
+	}
+	marketing := n.UpstreamRepo
+	if m.MarketingSite != nil {
+		if marketing, err = s9pk.NormalizeURL(*m.MarketingSite); err != nil {
+			return fmt.Errorf("s9pk: version 1: marketing-site: %w", err)
+		}
+	}
+	n.MarketingURL = &marketing
+	if m.DonationURL != nil {
+		donation, err := s9pk.NormalizeURL(*m.DonationURL)
+		if err != nil {
+			return fmt.Errorf("s9pk: version 1: donation-url: %w", err)
+		}
+		n.DonationURL = &donation
+	}
+	return nil
+}
+
+// ConvertOptions tunes Convert.
+type ConvertOptions struct {
+	// Scratch is a directory for what is unpacked; the tree that Convert returns
+	// reads from it, so it must stay until that is written. Required.
+	Scratch string
+	// CacheDir is where finished images are kept; "" means in Scratch.
+	CacheDir string
+	Logger   *slog.Logger // nil means silent
+}
+
+// Convert checks the signature and makes the tree of the version 2 package; sign
+// and write it with s9pk.WriteFile. It needs mksquashfs.
+func (a *Archive) Convert(ctx context.Context, o ConvertOptions) (*merkle.Directory, *s9pk.Manifest, error) {
+	if o.CacheDir == "" {
+		o.CacheDir = filepath.Join(o.Scratch, "cache")
+	}
+	if err := a.Verify(ctx); err != nil {
+		return nil, nil, err
+	}
+	old, err := a.Manifest()
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := old.Convert()
+	if err != nil {
+		return nil, nil, err
+	}
+	root := merkle.NewDirectory()
+	c := &converter{a: a, o: o, old: old, m: m, root: root}
+	for _, step := range []func(context.Context) error{c.texts, c.assets, c.javascript, c.images} {
+		if err := step(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	text, err := m.MarshalJSON()
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := root.Put(s9pk.ManifestPath, s9pk.Bytes(text)); err != nil {
+		return nil, nil, err
+	}
+	return root, m, nil
+}
+
+type converter struct {
+	a    *Archive
+	o    ConvertOptions
+	old  *Manifest
+	m    *s9pk.Manifest
+	root *merkle.Directory
+}
+
+func (c *converter) texts(context.Context) error {
+	for label, name := range map[string]string{SectionLicense: s9pk.LicensePath, SectionInstructions: s9pk.InstructionsPath, SectionIcon: c.old.IconName()} {
+		b, err := c.a.read(label, maxText)
+		if err != nil {
+			return err
+		}
+		if _, err := c.root.Put(name, s9pk.Bytes(b)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// folder packs a folder as a member of the package.
+func (c *converter) folder(ctx context.Context, dir, name string) error {
+	file := filepath.Join(c.o.Scratch, name)
+	if err := image.Folder(ctx, dir, file, time.Time{}, 0); err != nil {
+		return err
+	}
+	src, err := s9pk.FileSource(file)
+	if err != nil {
+		return err
+	}
+	_, err = c.root.Put(name, src)
+	return err
+}
+
+func (c *converter) assets(ctx context.Context) error {
+	r, err := c.a.Reader(SectionAssets)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(c.o.Scratch, "assets")
+	if err := unpack(ctx, r, dir); err != nil {
+		return fail(SectionAssets, -1, err)
+	}
+	return c.folder(ctx, dir, s9pk.AssetsPath)
+}
+
+func (c *converter) javascript(ctx context.Context) error {
+	dir := filepath.Join(c.o.Scratch, "javascript")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if r, err := c.a.Reader(SectionScripts); err == nil && r.Size() > 0 {
+		if err := copyFile(filepath.Join(dir, "embassy.js"), r); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "embassyManifest.json"), c.old.Raw, 0o644); err != nil {
+		return err
+	}
+	return c.folder(ctx, dir, s9pk.JavascriptPath)
+}
+
+func copyFile(name string, r io.Reader) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, r)
+	return errors.Join(err, f.Close())
+}
+
+// images takes every image out of docker_images: one archive as `docker save`
+// writes it, or one for each architecture beside multiarch.cbor.
+func (c *converter) images(ctx context.Context) error {
+	r, err := c.a.Reader(SectionImages)
+	if err != nil {
+		return err
+	}
+	archives, err := c.imageArchives(ctx, r)
+	if err != nil {
+		return fail(SectionImages, -1, err)
+	}
+	for _, ref := range c.old.Images() {
+		img := s9pk.Image{Arch: slices.Sorted(maps.Keys(archives))}
+		for arch, file := range archives {
+			if err := c.image(ctx, ref, arch, file); err != nil {
+				return fmt.Errorf("s9pk: version 1: image %s for %s: %w", ref.ID, arch, err)
+			}
+		}
+		c.m.Images[ref.ID] = img
+	}
+	if c.m.HardwareRequirements.Arch == nil {
+		c.m.HardwareRequirements.Arch = slices.Sorted(maps.Keys(archives))
+	}
+	return nil
+}
+
+func (c *converter) image(ctx context.Context, ref ImageRef, arch, file string) error {
+	var errs []error
+	for _, prefix := range []string{"", "docker.io/"} {
+		src := image.Source{OCI: file, Ref: prefix + c.old.Tag(ref)}
+		err := pack.AddImage(ctx, c.root, ref.ID, s9pk.Image{Arch: []string{arch}}, src, pack.ImageOptions{CacheDir: c.o.CacheDir, Logger: c.o.Logger})
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errs[0]
+}
+
+// imageArchives unpacks docker_images where it holds several archives, and
+// returns the file for each architecture.
+func (c *converter) imageArchives(ctx context.Context, r *io.SectionReader) (map[string]string, error) {
+	multi, err := findMultiarch(r)
+	if err != nil {
+		return nil, err
+	}
+	if multi == nil {
+		arch, err := singleArch(r)
+		if err != nil {
+			return nil, err
+		}
+		file := filepath.Join(c.o.Scratch, "docker_images.tar")
+		return map[string]string{arch: file}, copyFile(file, io.NewSectionReader(r, 0, r.Size()))
+	}
+	files := map[string]string{}
+	tr := tar.NewReader(io.NewSectionReader(r, 0, r.Size()))
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, context.Cause(ctx)
+		}
+		hdr, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", s9pk.ErrFormat, err)
+		}
+		arch, ok := strings.CutSuffix(path.Clean(hdr.Name), ".tar")
+		if !ok || !slices.Contains(multi, arch) || files[arch] != "" {
+			continue
+		}
+		files[arch] = filepath.Join(c.o.Scratch, "docker_images."+arch+".tar")
+		if err := copyFile(files[arch], tr); err != nil {
+			return nil, err
+		}
+	}
+	for _, arch := range multi {
+		if files[arch] == "" {
+			return nil, fmt.Errorf("%w: no images for %s", s9pk.ErrFormat, arch)
+		}
+	}
+	return files, nil
+}
+
+// archNames are the architectures there are packages for, as Docker calls them.
+var archNames = map[string]string{"amd64": "x86_64", "arm64": "aarch64", "riscv64": "riscv64"}
+
+// findMultiarch reads multiarch.cbor; nil where there is none.
+func findMultiarch(r *io.SectionReader) ([]string, error) {
+	b, err := tarMember(r, "multiarch.cbor")
+	if err != nil || b == nil {
+		return nil, err
+	}
+	var v struct {
+		Available []string `cbor:"available"`
+	}
+	if err := cbor.Unmarshal(b, &v); err != nil {
+		return nil, fmt.Errorf("%w: multiarch.cbor: %w", s9pk.ErrFormat, err)
+	}
+	known := slices.Collect(maps.Values(archNames))
+	for _, arch := range v.Available {
+		if !slices.Contains(known, arch) {
+			return nil, fmt.Errorf("%w: multiarch.cbor: unknown architecture %.40q", s9pk.ErrFormat, arch)
+		}
+	}
+	if len(v.Available) == 0 {
+		return nil, fmt.Errorf("%w: multiarch.cbor names no architecture", s9pk.ErrFormat)
+	}
+	return v.Available, nil
+}
+
+// singleArch finds out what machine the images of one archive are for.
+func singleArch(r *io.SectionReader) (string, error) {
+	b, err := tarMember(r, "manifest.json")
+	if err != nil {
+		return "", err
+	}
+	var list []struct{ Config string }
+	if err := json.Unmarshal(b, &list); err != nil || len(list) == 0 {
+		return "", fmt.Errorf("%w: docker_images holds no image", s9pk.ErrFormat)
+	}
+	if b, err = tarMember(r, path.Clean(list[0].Config)); err != nil {
+		return "", err
+	}
+	var config struct{ Architecture string }
+	if err := json.Unmarshal(b, &config); err != nil || archNames[config.Architecture] == "" {
+		return "", fmt.Errorf("%w: images are for %.40q", s9pk.ErrFormat, config.Architecture)
+	}
+	return archNames[config.Architecture], nil
+}
+
+// tarMember reads one small file of an archive; nil where it is not there.
+func tarMember(r *io.SectionReader, name string) ([]byte, error) {
+	tr := tar.NewReader(io.NewSectionReader(r, 0, r.Size()))
+	for {
+		hdr, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", s9pk.ErrFormat, err)
+		}
+		if path.Clean(hdr.Name) != name || hdr.Typeflag != tar.TypeReg {
+			continue
+		}
+		if hdr.Size > maxText {
+			return nil, fmt.Errorf("%w: %s of %d bytes", s9pk.ErrLimit, name, hdr.Size)
+		}
+		var b bytes.Buffer
+		_, err = io.Copy(&b, tr)
+		return b.Bytes(), err
+	}
+}
+
+// unpack extracts files, directories and links of a tar into a new directory;
+// nothing can lead out of it.
+func unpack(ctx context.Context, r io.Reader, dir string) error {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	tr := tar.NewReader(r)
+	for {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		hdr, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", s9pk.ErrFormat, err)
+		}
+		name := path.Clean(strings.TrimLeft(hdr.Name, "/"))
+		if name == "." {
+			continue
+		}
+		if err := unpackEntry(root, name, hdr, tr); err != nil {
+			return fmt.Errorf("%.200q: %w", hdr.Name, err)
+		}
+	}
+}
+
+func unpackEntry(root *os.Root, name string, hdr *tar.Header, r io.Reader) error {
+	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
+		return err
+	}
+	switch hdr.Typeflag {
+	case tar.TypeDir:
+		return root.MkdirAll(name, 0o755)
+	case tar.TypeSymlink:
+		return root.Symlink(hdr.Linkname, name)
+	case tar.TypeReg:
+		mode := fs.FileMode(0o644)
+		if hdr.Mode&0o111 != 0 {
+			mode = 0o755
+		}
+		f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(f, r)
+		return errors.Join(err, f.Close())
+	case tar.TypeXGlobalHeader:
+		return nil
+	}
+	return fmt.Errorf("%w: entry of type %q", s9pk.ErrFormat, hdr.Typeflag)
+}
