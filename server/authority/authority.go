@@ -51,6 +51,10 @@ type Authority struct {
 	root *x509.Certificate
 	key  *ecdsa.PrivateKey
 	host string
+	dir  string
+
+	issuing sync.Mutex // held through a whole Issue
+	inter   pair       // guarded by issuing
 
 	mu    sync.Mutex
 	names map[string]bool // names and addresses in the leaf
@@ -60,7 +64,7 @@ type Authority struct {
 // Open reads the root from the folder, or makes it there. The key is stored
 // before the certificate, both whole or not at all.
 func Open(o Options) (*Authority, error) {
-	a := &Authority{now: o.Now, host: o.Hostname, names: map[string]bool{"localhost": true, "127.0.0.1": true, "::1": true}}
+	a := &Authority{now: o.Now, host: o.Hostname, dir: o.Dir, names: map[string]bool{"localhost": true, "127.0.0.1": true, "::1": true}}
 	if a.now == nil {
 		a.now = time.Now
 	}

@@ -394,24 +394,6 @@ func (r *instance) DataVersion() (*string, error) { return r.u.m.dir.dataVersion
 // SetDataVersion implements effect.Host.
 func (r *instance) SetDataVersion(v *string) error { return r.u.m.dir.setDataVersion(r.u.id, v) }
 
-// Certificate implements effect.Host.
-func (r *instance) Certificate(ctx context.Context, names []string, algorithm string) ([]string, error) {
-	if c := r.u.m.certificates; c != nil {
-		return c.Certificate(ctx, r.u.id, names, algorithm)
-	}
-	return nil, errNoCertificates
-}
-
-// Key implements effect.Host.
-func (r *instance) Key(ctx context.Context, names []string, algorithm string) (string, error) {
-	if c := r.u.m.certificates; c != nil {
-		return c.Key(ctx, r.u.id, names, algorithm)
-	}
-	return "", errNoCertificates
-}
-
-var errNoCertificates = effect.Fail(effect.KindOpenSSL, "this server does not issue certificates to services")
-
 // Watch implements effect.Host.
 func (r *instance) Watch(id int64, p patchdb.Pointer) { r.u.m.watch.add(r, id, p) }
 

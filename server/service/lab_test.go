@@ -28,6 +28,7 @@ import (
 	"github.com/selfstead/selfstead/s9pk/s9pktest"
 	"github.com/selfstead/selfstead/server"
 	"github.com/selfstead/selfstead/server/api"
+	"github.com/selfstead/selfstead/server/authority"
 	"github.com/selfstead/selfstead/server/embedded"
 	"github.com/selfstead/selfstead/server/network"
 	"github.com/selfstead/selfstead/server/operation"
@@ -100,9 +101,13 @@ func serveLab(dir string) error {
 	if err != nil {
 		return err
 	}
+	root, err := authority.Open(authority.Options{Dir: filepath.Join(dir, "tls")})
+	if err != nil {
+		return err
+	}
 	ops := operation.New(operation.Options{Logger: log})
 	m, err := service.New(service.Deps{
-		DB: db, Runtime: rt, Network: netroom, Operations: ops, Dir: dir, Arch: arch(), Logger: log,
+		DB: db, Runtime: rt, Network: netroom, Operations: ops, Dir: dir, Arch: arch(), Issuer: root, Logger: log,
 		Layers: []lxcrt.Layer{{Path: layer}, {Path: os.Getenv("STEAD_BASE")}},
 	})
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/selfstead/selfstead/lxcrt"
 	"github.com/selfstead/selfstead/patchdb"
@@ -20,38 +21,31 @@ import (
 	"github.com/selfstead/selfstead/server/state"
 )
 
-// Certificates issues certificates to services. Errors of names that a package
-// may not have are *rpc.Error.
-type Certificates interface {
-	Certificate(ctx context.Context, pkg string, hostnames []string, algorithm string) (chain []string, err error)
-	Key(ctx context.Context, pkg string, hostnames []string, algorithm string) (pem string, err error)
-}
-
-// Deps are what a Manager works on; all but Certificates and Logger are needed.
+// Deps are what a Manager works on; all but Issuer and Logger are needed.
 type Deps struct {
-	DB           *patchdb.DB
-	Runtime      *lxcrt.Runtime
-	Network      *network.Manager
-	Operations   *operation.Manager
-	Dir          string        // the server's folder
-	Layers       []lxcrt.Layer // of every container's root, topmost first
-	Arch         string        // "x86_64" or "aarch64"
-	Certificates Certificates  // nil: services get none
-	Logger       *slog.Logger  // nil means silent
+	DB         *patchdb.DB
+	Runtime    *lxcrt.Runtime
+	Network    *network.Manager
+	Operations *operation.Manager
+	Dir        string        // the server's folder
+	Layers     []lxcrt.Layer // of every container's root, topmost first
+	Arch       string        // "x86_64" or "aarch64"
+	Issuer     Issuer        // of certificates; nil: services get none
+	Logger     *slog.Logger  // nil means silent
 }
 
 // Manager runs the packages. It is safe to share.
 type Manager struct {
-	db           *patchdb.DB
-	rt           *lxcrt.Runtime
-	net          netRoom
-	ops          *operation.Manager
-	dir          layout
-	layers       []lxcrt.Layer
-	arch         string
-	certificates Certificates
-	log          *slog.Logger
-	watch        *watchers[*instance]
+	db     *patchdb.DB
+	rt     *lxcrt.Runtime
+	net    netRoom
+	ops    *operation.Manager
+	dir    layout
+	layers []lxcrt.Layer
+	arch   string
+	issuer Issuer
+	log    *slog.Logger
+	watch  *watchers[*instance]
 
 	edgeMu   sync.Mutex
 	edgesNow string // what the runtime was told last
@@ -62,9 +56,10 @@ type Manager struct {
 	cancel  context.CancelFunc // of the feed
 	feeding sync.WaitGroup
 
-	mu     sync.Mutex
-	units  map[string]*unit
-	closed bool
+	mu       sync.Mutex
+	units    map[string]*unit
+	renewals map[patchdb.Pointer]*time.Timer
+	closed   bool
 }
 
 // netRoom is the network room as this one uses it.
@@ -89,8 +84,8 @@ func New(d Deps) (*Manager, error) {
 	}
 	m := &Manager{
 		db: d.DB, rt: d.Runtime, net: netRoom{d.Network}, ops: d.Operations, dir: layout(d.Dir), layers: d.Layers,
-		arch: d.Arch, certificates: d.Certificates, log: log,
-		watch: newWatchers[*instance](), units: map[string]*unit{},
+		arch: d.Arch, issuer: d.Issuer, log: log,
+		watch: newWatchers[*instance](), units: map[string]*unit{}, renewals: map[patchdb.Pointer]*time.Timer{},
 	}
 	m.ctx, m.halt = context.WithCancelCause(context.Background())
 	if err := m.dir.make(); err != nil {
@@ -203,6 +198,9 @@ func (m *Manager) Close(ctx context.Context, stop bool) error {
 	m.mu.Lock()
 	again := m.closed
 	m.closed = true
+	for _, t := range m.renewals {
+		t.Stop()
+	}
 	m.mu.Unlock()
 	if again {
 		return nil

@@ -83,7 +83,7 @@ func (h *host) CurrentInput(_ context.Context, pkg, action string) (json.RawMess
 func (h *host) Dependency(_ context.Context, id string) (json.RawMessage, *string) {
 	return json.RawMessage(`{"en_US":"Other"}`), nil
 }
-func (h *host) Certificate(context.Context, []string, string) ([]string, error) {
+func (h *host) Certificate(context.Context, []string, string, *int64) ([]string, error) {
 	return nil, effect.Fail(effect.KindOpenSSL, "none")
 }
 func (h *host) Key(context.Context, []string, string) (string, error) {

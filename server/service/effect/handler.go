@@ -54,9 +54,10 @@ type Host interface {
 	DataVersion() (*string, error)
 	SetDataVersion(version *string) error
 
-	// Certificate returns leaf, intermediate and root for the names; Key the
-	// private key.
-	Certificate(ctx context.Context, hostnames []string, algorithm string) ([]string, error)
+	// Certificate returns leaf, intermediate and root for the names, Key the
+	// private key of the same pair.
+	// The callback, when there is one, fires once when it is due for renewal.
+	Certificate(ctx context.Context, hostnames []string, algorithm string, callback *int64) ([]string, error)
 	Key(ctx context.Context, hostnames []string, algorithm string) (string, error)
 
 	// Watch makes the callback fire once at the next change below or above

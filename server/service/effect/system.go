@@ -29,6 +29,7 @@ func getSystemSMTP(_ context.Context, h *Handler, p struct {
 type certificateParams struct {
 	Hostnames []string `json:"hostnames"`
 	Algorithm string   `json:"algorithm"`
+	Callback  *int64   `json:"callback"`
 }
 
 func (p *certificateParams) check() error {
@@ -49,7 +50,7 @@ func getCertificate(ctx context.Context, h *Handler, p certificateParams) (any, 
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	return h.Host.Certificate(ctx, p.Hostnames, p.Algorithm)
+	return h.Host.Certificate(ctx, p.Hostnames, p.Algorithm, p.Callback)
 }
 
 func getKey(ctx context.Context, h *Handler, p certificateParams) (any, error) {
