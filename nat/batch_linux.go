@@ -73,6 +73,7 @@ type setShape struct {
 	keyType, keyLen   uint32
 	dataType, dataLen uint32
 	fields            []field // of an interval concatenation
+	native            bool    // keys are numbers in native byte order
 }
 
 func (d *setDef) shape() setShape {
@@ -92,8 +93,8 @@ const setConcat = 0x80 // NFT_SET_CONCAT
 
 // recordShapes are the two sets that remember what we changed outside the table.
 var recordShapes = []setShape{
-	{name: setLocalnet, keyType: typeIfIndex, keyLen: 4},
-	{name: setPorts, keyType: typeIfIndex, keyLen: 4},
+	{name: setLocalnet, keyType: typeIfIndex, keyLen: 4, native: true},
+	{name: setPorts, keyType: typeIfIndex, keyLen: 4, native: true},
 }
 
 func (b *batch) addSet(s setShape) (id uint32) {
@@ -120,6 +121,10 @@ func (b *batch) addSet(s setShape) (id uint32) {
 			a.close(desc)
 		}
 		a.u32(unix.NFTA_SET_ID, id)
+		if s.native {
+			// The nft program wants to be told: type 0, 4 bytes, host byte order.
+			a.raw(unix.NFTA_SET_USERDATA, "\x00\x04"+string(nativeUint32(1)))
+		}
 	})
 	return id
 }

@@ -1,0 +1,224 @@
+package nat
+
+import (
+	"context"
+	"flag"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+var rounds = flag.Int("rounds", 1, "multiplies the length of random tests")
+
+// inNamespace runs the test on a thread in a network namespace of its own.
+func inNamespace(t *testing.T, programs ...string) {
+	t.Helper()
+	missing := ""
+	if os.Geteuid() != 0 {
+		missing = "root"
+	}
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			missing = "the program " + p
+		}
+	}
+	if missing != "" && os.Getenv("CI") == "true" {
+		t.Fatalf("this test needs %s", missing)
+	}
+	if missing != "" {
+		t.Skipf("this test needs %s", missing)
+	}
+	runtime.LockOSThread() // for good: the thread ends with the test
+	require.NoError(t, unix.Unshare(unix.CLONE_NEWNET))
+}
+
+func open(t *testing.T) *Controller {
+	t.Helper()
+	c, err := New(Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	return c
+}
+
+// holds asserts that the kernel has exactly what the plan for cfg says.
+func holds(t *testing.T, c *Controller, cfg Config, msg ...any) {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	want, err := newPlan(cfg, c.plan.env)
+	require.NoError(t, err)
+	_, elements, err := readAll(c.nft, c.table)
+	require.NoError(t, err)
+	got := &plan{}
+	for s := range elements {
+		got.elements[s] = map[string]*element{}
+		for k, v := range elements[s] {
+			got.elements[s][k] = &element{value: v}
+		}
+	}
+	require.Equal(t, want.dump(), got.dump(), msg...)
+}
+
+// TestApplyRandom goes from one random configuration to another and compares
+// the kernel with a plan made afresh after each.
+func TestApplyRandom(t *testing.T) {
+	inNamespace(t, "nft")
+	c := open(t)
+	ctx := context.Background()
+	var last Config
+	for step := range 150 * *rounds {
+		r := rand.New(rand.NewPCG(uint64(step), 77))
+		next := last.Clone()
+		switch n := len(next.Forwards); {
+		case r.IntN(3) == 0:
+			next = randomConfig(r, r.IntN(30))
+		case n > 0 && r.IntN(2) == 0:
+			i := r.IntN(n)
+			next.Forwards = slices.Delete(next.Forwards, i, i+1)
+		default:
+			next.Forwards = append(next.Forwards, randomForward(r))
+		}
+		if next.Validate() != nil {
+			require.ErrorIs(t, c.Apply(ctx, next), ErrInvalid)
+			continue
+		}
+		require.NoError(t, c.Apply(ctx, next), "step %d", step)
+		holds(t, c, next, "step %d", step)
+		last = next
+		switch r.IntN(10) {
+		case 0: // another program makes a generation
+			require.NoError(t, exec.Command("nft", "add table ip other; delete table ip other").Run())
+		case 1: // a new process takes over
+			require.NoError(t, c.Close())
+			c = open(t)
+		}
+	}
+}
+
+// TestApplyRepairs breaks our table in many ways; the next Apply mends it.
+func TestApplyRepairs(t *testing.T) {
+	inNamespace(t, "nft")
+	c := open(t)
+	ctx, cfg := context.Background(), goldenConfig()
+	require.NoError(t, c.Apply(ctx, cfg))
+	list := func() string {
+		out, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
+		require.NoError(t, err, string(out))
+		return string(out)
+	}
+	want := list()
+	gen := c.gen
+	require.NoError(t, c.Apply(ctx, cfg))
+	require.Equal(t, gen, c.gen, "applying the same again wrote something")
+	for name, script := range map[string]string{
+		"everything flushed":  "flush ruleset",
+		"a chain flushed":     "flush chain inet selfstead forward",
+		"an element deleted":  "delete element inet selfstead target4 { 10.0.3.5 . tcp . 8080 }",
+		"an element added":    "add element inet selfstead forward4 { 203.0.113.7 . tcp . 99 : 10.0.3.5 . 22 }",
+		"a set flushed":       "flush set inet selfstead allowed4",
+		"a rule added":        "insert rule inet selfstead prerouting counter",
+		"a chain added":       "add chain inet selfstead mine { type filter hook input priority 0; policy drop; }; add rule inet selfstead mine accept",
+		"a set added":         "add set inet selfstead mine { type ipv4_addr; }",
+		"the table recreated": "delete table inet selfstead; add table inet selfstead; add set inet selfstead forward4 { type ipv4_addr; }",
+	} {
+		out, err := exec.Command("nft", script).CombinedOutput()
+		require.NoError(t, err, "%s: %s", name, out)
+		require.NoError(t, c.Apply(ctx, cfg), name)
+		if got := list(); name != "the table recreated" && name != "everything flushed" && !strings.Contains(name, "recreated") {
+			require.Equal(t, sortedElements(want), sortedElements(got), name)
+		}
+		holds(t, c, cfg, name)
+	}
+	require.NoError(t, exec.Command("nft", "add table ip foreign; add chain ip foreign keep { type nat hook prerouting priority -100; }").Run())
+	require.NoError(t, c.CleanUp(ctx))
+	require.NotContains(t, list(), "selfstead")
+	require.Contains(t, list(), "chain keep", "another program's table is gone")
+	require.NoError(t, c.CleanUp(ctx), "cleaning up twice")
+	require.NoError(t, c.Apply(ctx, cfg), "after CleanUp")
+	holds(t, c, cfg)
+}
+
+// sortedElements brings a listing into an order that does not depend on hashes.
+func sortedElements(listing string) []string {
+	words := strings.FieldsFunc(listing, func(r rune) bool { return r == ',' || r == '\n' || r == '{' || r == '}' })
+	for i := range words {
+		words[i] = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(words[i]), "elements ="))
+	}
+	slices.Sort(words)
+	return slices.DeleteFunc(words, func(s string) bool { return s == "" })
+}
+
+// TestForwardsReadBack applies and lists through another controller.
+func TestForwardsReadBack(t *testing.T) {
+	inNamespace(t)
+	c := open(t)
+	ctx := context.Background()
+	for seed := range uint64(20) {
+		cfg := randomConfig(rand.New(rand.NewPCG(seed, 1)), 20)
+		require.NoError(t, c.Apply(ctx, cfg))
+		list, err := open(t).Forwards(ctx)
+		require.NoError(t, err)
+		// What is listed makes the same elements, whatever its words.
+		holds(t, c, Config{Forwards: list}, "seed %d", seed)
+		require.Len(t, list, len(cfg.Forwards))
+	}
+}
+
+// TestConflict lets another program change its rules all the time.
+func TestConflict(t *testing.T) {
+	inNamespace(t, "nft")
+	c := open(t)
+	ctx := context.Background()
+	stop, done := make(chan struct{}), make(chan error, 1)
+	cmd := exec.Command("nft", "-i")
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	go func() {
+		defer in.Close()
+		for {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			default:
+			}
+			if _, err := in.Write([]byte("add table ip busy\ndelete table ip busy\n")); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	for step := range 40 {
+		cfg := randomConfig(rand.New(rand.NewPCG(uint64(step), 5)), 25)
+		require.NoError(t, c.Apply(ctx, cfg), "step %d", step)
+	}
+	close(stop)
+	require.NoError(t, <-done)
+	require.NoError(t, cmd.Wait())
+	last := randomConfig(rand.New(rand.NewPCG(39, 5)), 25)
+	require.NoError(t, c.Apply(ctx, last))
+	holds(t, c, last)
+}
+
+// TestCancelled asks with a context that has ended: the old state stays.
+func TestCancelled(t *testing.T) {
+	inNamespace(t)
+	c := open(t)
+	cfg := goldenConfig()
+	require.NoError(t, c.Apply(context.Background(), cfg))
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	require.ErrorIs(t, c.Apply(ctx, Config{}), context.Canceled)
+	holds(t, c, cfg)
+	require.NoError(t, c.Close())
+	require.ErrorIs(t, c.Apply(context.Background(), cfg), ErrClosed)
+	require.NoError(t, c.Close(), "closing twice")
+}
