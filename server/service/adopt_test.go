@@ -66,6 +66,43 @@ func TestAdoption(t *testing.T) {
 	require.Equal(t, "install\nnull\nnull\n", l.get(page+"/file?path=/data/inits"))
 }
 
+// A server that dies while a package sets itself up in a new container is
+// followed by one that waits for the end of that, and does not begin again.
+func TestAdoptionDuringInit(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.start()
+	l.install(build(t, testPackage{ID: "alpha", Port: 18080, Code: map[string]any{"slowInit": 1000}}))
+	l.healthy("alpha")
+	l.json("POST", "/v1/packages/alpha:rebuild", "", 202, nil)
+	file := l.dir + "/volumes/alpha/data/main/inits"
+	l.await("the init", 20*time.Second, func() bool {
+		text, _ := os.ReadFile(file)
+		return string(text) == "install\nnull\n"
+	})
+	l.kill()
+	l.start()
+	l.healthy("alpha")
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, "install\nnull\n", string(text))
+	require.Len(t, l.inits(), 1)
+
+	// The same when it hands over.
+	l.json("POST", "/v1/packages/alpha:rebuild", "", 202, nil)
+	l.await("the init", 20*time.Second, func() bool {
+		text, _ := os.ReadFile(file)
+		return string(text) == "install\nnull\nnull\n"
+	})
+	l.stop(syscall.SIGTERM)
+	l.start()
+	l.healthy("alpha")
+	text, err = os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, "install\nnull\nnull\n", string(text))
+	require.Len(t, l.inits(), 1)
+}
+
 // inits are the processes PID 1 of this lab's containers.
 func (l *lab) inits() (pids []int) {
 	groups, _ := filepath.Glob("/sys/fs/cgroup/selfstead-" + filepath.Base(l.dir) + "/*")

@@ -83,6 +83,18 @@ func TestTasksAndDependencies(t *testing.T) {
 	require.Equal(t, "hello from base\n", l.get(page+"/get?url=http://base.startos:8080/"))
 	_, err := l.fetch(l.lan, "http://"+serverAddr+":18081/get?url=http://"+l.containerIP("user")+":8080/")
 	require.Error(t, err)
+
+	// What it follows of the other package reaches it, after an adoption too.
+	followed := func() string { return l.get(page + "/file?path=/data/followed") }
+	l.json("PUT", "/v1/packages/base/desired-state", `{"state":"stopped"}`, 200, nil)
+	l.await("the news", 10*time.Second, func() bool { return strings.HasSuffix(followed(), "stopped\n") })
+	l.kill()
+	l.start()
+	l.healthy("user")
+	l.json("PUT", "/v1/packages/base/desired-state", `{"state":"running"}`, 200, nil)
+	l.await("the news", 10*time.Second, func() bool { return strings.HasSuffix(followed(), "running\n") })
+	l.healthy("base")
+
 	l.json("POST", "/v1/packages/user/actions/set-name/runs", `{"input":{"name":"other"}}`, 200, &result)
 	l.reach("user", "stopped") // the critical task is active again
 }

@@ -44,7 +44,7 @@ func exportAction(ctx context.Context, h *Handler, p struct {
 	if len(m.Visibility) == 0 || string(m.Visibility) == "null" {
 		m.Visibility = json.RawMessage(`"enabled"`)
 	}
-	err := h.update(ctx, func(tx *patchdb.Tx) error { return tx.PutAll(h.own("actions", string(p.ID)), m) })
+	err := h.update(ctx, func(tx *patchdb.Tx) error { return h.put(tx, string(p.ID), m, "actions") })
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +160,7 @@ func createTask(ctx context.Context, h *Handler, p struct {
 		if old, err := patchdb.TxGet[task.Entry](tx, at); !known && err == nil {
 			entry.Active = old.Active
 		}
-		if err := tx.PutAll(at, entry); err != nil {
+		if err := h.put(tx, p.ReplayID, entry, "tasks"); err != nil {
 			return err
 		}
 		if entry.Stops() {

@@ -119,7 +119,7 @@ func setHealth(ctx context.Context, h *Handler, p struct {
 	if now, err := patchdb.Get[state.HealthResult](h.DB, at); err == nil && equalHealth(now, next) {
 		return nil, nil // health is repeated all the time; spare the disk
 	}
-	return nil, h.update(ctx, func(tx *patchdb.Tx) error { return tx.PutAll(at, next) })
+	return nil, h.update(ctx, func(tx *patchdb.Tx) error { return h.put(tx, string(p.ID), next, "statusInfo", "health") })
 }
 
 func equalHealth(a, b state.HealthResult) bool {

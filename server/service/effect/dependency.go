@@ -21,6 +21,9 @@ func setDependencies(ctx context.Context, h *Handler, p struct {
 	Dependencies []state.DependencyRequirement `json:"dependencies"`
 }) (any, error) {
 	next := map[string]state.Dependency{}
+	if len(p.Dependencies) > maxMembers {
+		return nil, invalid("%d dependencies, at most %d are taken", len(p.Dependencies), maxMembers)
+	}
 	for _, d := range p.Dependencies {
 		if err := ID(d.ID).check(); err != nil {
 			return nil, err

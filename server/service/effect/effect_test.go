@@ -411,3 +411,20 @@ func decode[T any](t *testing.T, text string) T {
 	require.NoError(t, json.Unmarshal([]byte(text), &v))
 	return v
 }
+
+// A hostile service fills neither the document nor the memory.
+func TestLimits(t *testing.T) {
+	b := newBench(t)
+	b.fails("set-health", `{"id":"web","name":"`+strings.Repeat("x", 100<<10)+`","result":"success"}`, rpc.CodeInvalidParams)
+	var last *rpc.Error
+	for i := range 300 {
+		_, last = b.call("set-health", fmt.Sprintf(`{"id":"c%d","name":"n","result":"success"}`, i))
+	}
+	require.Equal(t, effect.KindInvalidRequest, last.Code)
+	b.ok("set-health", `{"id":"c1","name":"n","result":"waiting"}`, `null`)
+	n := 0
+	for range strings.SplitSeq(b.doc("/statusInfo/health"), `"name":`) {
+		n++
+	}
+	require.Equal(t, 256+1, n)
+}

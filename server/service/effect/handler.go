@@ -115,6 +115,9 @@ func (h *Handler) Call(ctx context.Context, call rpc.Call) (any, error) {
 	if !ok {
 		return nil, Fail(rpc.CodeMethodNotFound, "%s", call.Method)
 	}
+	if err := checkSize(call.Method, len(call.Params)); err != nil {
+		return nil, err
+	}
 	result, err := m(ctx, h, call.Params)
 	if err != nil {
 		return nil, Translate(err)
@@ -153,6 +156,15 @@ func (h *Handler) pkg(id *ID) (string, error) {
 		return "", err
 	}
 	return string(*id), nil
+}
+
+// put sets one member of an object of the caller's own entry, while there is
+// room for it.
+func (h *Handler) put(tx *patchdb.Tx, member string, v any, object ...string) error {
+	if err := room(tx, h.own(object...), member); err != nil {
+		return err
+	}
+	return tx.PutAll(h.own(append(object, member)...), v)
 }
 
 // watch registers a callback when the caller gave one. It comes before the

@@ -46,6 +46,9 @@ func bind(ctx context.Context, h *Handler, p struct {
 		return nil, invalid("internalPort is missing")
 	}
 	return nil, h.network(ctx, func(tx *patchdb.Tx) error {
+		if err := errors.Join(room(tx, h.own("hosts"), string(p.ID)), room(tx, h.own("hosts", string(p.ID), "bindings"), portKey(*p.InternalPort))); err != nil {
+			return err
+		}
 		return network.Bind(tx, h.Package, string(p.ID), *p.InternalPort, p.BindOptions)
 	})
 }
@@ -60,6 +63,9 @@ func bindRange(ctx context.Context, h *Handler, p struct {
 		return nil, err
 	}
 	return nil, h.network(ctx, func(tx *patchdb.Tx) error {
+		if err := errors.Join(room(tx, h.own("hosts"), string(p.ID)), room(tx, h.own("hosts", string(p.ID), "bindingRanges"), portKey(p.InternalStartPort))); err != nil {
+			return err
+		}
 		return network.BindRange(tx, h.Package, string(p.ID), p.InternalStartPort, p.ExternalStartPort, p.NumberOfPorts)
 	})
 }
@@ -86,7 +92,13 @@ func exportInterface(ctx context.Context, h *Handler, p state.ServiceInterface) 
 	default:
 		return nil, invalid("%q is not one of ui, p2p, api", p.Type)
 	}
-	return nil, h.network(ctx, func(tx *patchdb.Tx) error { return network.ExportInterface(tx, h.Package, p) })
+	return nil, h.network(ctx, func(tx *patchdb.Tx) error {
+		at := h.own("hosts", p.AddressInfo.HostID, "bindings", portKey(p.AddressInfo.InternalPort), "interfaces")
+		if err := room(tx, at, p.ID); err != nil {
+			return err
+		}
+		return network.ExportInterface(tx, h.Package, p)
+	})
 }
 
 func exportRangeInterface(ctx context.Context, h *Handler, p struct {

@@ -34,6 +34,13 @@ exports.init = async ({ effects, kind }) => {
   await effects.clearBindings({ except: [{ id: 'ui-multi', internalPort: 8080 }] })
   await effects.clearServiceInterfaces({ except: ['ui'] })
   await effects.setDependencies({ dependencies: test.needs ? [{ kind: 'running', id: test.needs, versionRange: '*', healthChecks: ['web'] }] : [] })
+  if (test.needs) {
+    const follow = async () => {
+      const status = await effects.getStatus({ packageId: test.needs, callback: () => follow() })
+      await fs.appendFile(`${volume}/followed`, `${status ? status.desired.main : null}\n`)
+    }
+    await follow()
+  }
   await effects.action.export({
     id: 'set-name',
     metadata: { name: 'Set name', description: 'd', warning: null, visibility: 'enabled', allowedStatuses: 'any', hasInput: true, group: null },
