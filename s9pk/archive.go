@@ -184,11 +184,13 @@ func (w *window) bytes(off, n int64) ([]byte, error) {
 	if off >= w.off && off+n <= w.off+int64(len(w.buf)) {
 		return w.buf[off-w.off:][:n], nil
 	}
-	want := max(n, nextWindow)
+	want := int64(nextWindow)
 	if w.buf == nil {
-		want = max(n, firstWindow)
+		want = firstWindow
 	}
-	want = min(want, w.size-off)
+	if want = min(want, w.size-off); n > want {
+		return readGrowing(w.r, off, n)
+	}
 	buf := make([]byte, want)
 	got, err := w.r.ReadAt(buf, off)
 	if int64(got) < n {

@@ -1,3 +1,5 @@
+//go:build linux
+
 package s9pk_test
 
 import (
@@ -9,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -74,7 +77,7 @@ const rounds = 6
 
 // race runs ours and another program in turns, so that both see the same load,
 // and reports how the best times compare: above 1 ours is faster.
-func race(b *testing.B, size int64, unit string, ours func() error, before func() error, argv ...string) {
+func race(b *testing.B, size int64, unit string, ours func() error, prepare func() error, argv ...string) {
 	b.Helper()
 	_, err := exec.LookPath(argv[0])
 	if err != nil {
@@ -82,6 +85,7 @@ func race(b *testing.B, size int64, unit string, ours func() error, before func(
 	}
 	there := err == nil
 	mine, theirs := time.Duration(1<<63-1), time.Duration(1<<63-1)
+	myCPU, theirCPU := mine, theirs
 	timed := func(best *time.Duration, fn func() error) {
 		start := time.Now()
 		if err := fn(); err != nil {
@@ -90,17 +94,21 @@ func race(b *testing.B, size int64, unit string, ours func() error, before func(
 		*best = min(*best, time.Since(start))
 	}
 	command := func() error {
-		out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+		cmd := exec.Command(argv[0], argv[1:]...)
+		out, err := cmd.CombinedOutput()
 		if err != nil {
-			err = fmt.Errorf("%v: %w: %s", argv, err, out)
+			return fmt.Errorf("%v: %w: %s", argv, err, out)
 		}
-		return err
+		theirCPU = min(theirCPU, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime())
+		return nil
 	}
 	for b.Loop() {
 		for range rounds {
+			before := cpuTime(b)
 			timed(&mine, ours)
+			myCPU = min(myCPU, cpuTime(b)-before)
 			if there {
-				if err := before(); err != nil {
+				if err := prepare(); err != nil {
 					b.Fatal(err)
 				}
 				timed(&theirs, command)
@@ -111,7 +119,18 @@ func race(b *testing.B, size int64, unit string, ours func() error, before func(
 	b.ReportMetric(float64(size)/mine.Seconds()/1e6, "MB/s")
 	if there {
 		b.ReportMetric(float64(theirs)/float64(mine), unit)
+		b.ReportMetric(float64(theirCPU)/float64(myCPU), unit+"-cpu") // which other work on the machine disturbs less
 	}
+}
+
+// cpuTime is what this process has used so far.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // BenchmarkVerify proves all bodies, against b3sum on one thread over the same

@@ -51,11 +51,8 @@ func (f *File) ReadAll(limit int64) ([]byte, error) {
 	if err := f.check("read"); err != nil {
 		return nil, err
 	}
-	b := make([]byte, f.Size)
-	if n, err := f.a.r.ReadAt(b, f.Position); int64(n) < f.Size {
-		if err == nil || errors.Is(err, io.EOF) {
-			err = fmt.Errorf("%w: %d of %d bytes", ErrTruncated, n, f.Size)
-		}
+	b, err := readGrowing(f.a.r, f.Position, f.Size)
+	if err != nil {
 		return nil, f.fail("read", err)
 	}
 	if got := merkle.Sum(b); got != f.Hash {

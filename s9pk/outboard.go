@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -167,11 +166,8 @@ func (o *Outboard) Proof(h merkle.Hash, size int64) (*merkle.Proof, error) {
 	if !ok || o.rows[i].size != size {
 		return nil, fmt.Errorf("s9pk: outboard for %s: %w", h, fs.ErrNotExist)
 	}
-	b := make([]byte, merkle.OutboardLen(size, o.group))
-	if n, err := o.r.ReadAt(b, o.rows[i].pos); n < len(b) {
-		if err == nil || errors.Is(err, io.EOF) {
-			err = fmt.Errorf("%w: %d of %d bytes", ErrTruncated, n, len(b))
-		}
+	b, err := readGrowing(o.r, o.rows[i].pos, merkle.OutboardLen(size, o.group))
+	if err != nil {
 		return nil, fmt.Errorf("s9pk: outboard: %w", err)
 	}
 	p, err := merkle.ParseOutboard(b, h, size, o.group)
