@@ -62,16 +62,20 @@ func (b *Base) Image(ctx context.Context) (string, error) {
 		b.path = path
 		return path, nil
 	}
-	if err := os.MkdirAll(b.o.Dir, 0o700); err != nil {
+	dir, err := filepath.Abs(b.o.Dir)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err != nil {
 		return "", fmt.Errorf("embedded: base image: %w", err)
 	}
 	for _, cache := range b.o.Beside {
-		if err := adopt(cache, b.o.Dir); err != nil {
+		if err := adopt(cache, dir); err != nil {
 			b.log.Warn("a finished base image is not taken over", "cache", cache, "err", err)
 		}
 	}
 	phase := ""
-	path, err := image.Build(ctx, image.Options{Cache: b.o.Dir, Progress: func(p image.Progress) {
+	path, err := image.Build(ctx, image.Options{Cache: dir, Progress: func(p image.Progress) {
 		if p.Phase != phase {
 			phase = p.Phase
 			b.log.Info("base image", "phase", p.Phase)

@@ -27,11 +27,12 @@ sooner.`,
 					fmt.Fprintf(errOut, "base image: %s\n", phase)
 				}
 			}
-			path, err := image.Build(cmd.Context(), o)
-			if err != nil {
+			var err error
+			if o.Cache, err = filepath.Abs(o.Cache); err != nil {
 				return err
 			}
-			if path, err = filepath.Abs(path); err != nil {
+			path, err := image.Build(cmd.Context(), o)
+			if err != nil {
 				return err
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), path)

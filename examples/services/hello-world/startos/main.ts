@@ -11,7 +11,7 @@ export const main = sdk.setupMain(async ({ effects }) => {
   )
   return sdk.Daemons.of(effects).addDaemon('web', {
     subcontainer: web,
-    exec: { command: ['busybox', 'httpd', '-f', '-v', '-p', String(uiPort), '-h', '/data/www'] },
+    exec: { command: ['busybox', 'httpd', '-f', '-vv', '-p', String(uiPort), '-h', '/data/www'] },
     ready: {
       display: 'Web page',
       fn: () =>
