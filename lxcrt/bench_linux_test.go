@@ -16,7 +16,13 @@ import (
 	"github.com/selfstead/selfstead/lxcrt/lxcrttest"
 )
 
-func TestMain(m *testing.M) { lxcrttest.Main(m) }
+func TestMain(m *testing.M) {
+	if job := os.Getenv(victimKey); job != "" {
+		victim(job)
+		return
+	}
+	lxcrttest.Main(m)
+}
 
 // median of some durations, in milliseconds.
 func median(d []time.Duration) float64 {

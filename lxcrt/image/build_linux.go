@@ -26,11 +26,13 @@ var excluded = []string{
 }
 
 // tidy runs on the finished tree ($1): it takes away what the build and this
-// host left in it, so that equal packages give equal images.
+// host left in it, so that equal packages give equal images. It must keep out of
+// /tmp, which mmdebstrap empties at its end: there stands the configuration that
+// has apt work on the tree, and without which it would work on the host.
 const tidy = `set -e
 rm -rf "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/* "$1"/etc/apt/apt.conf.d/99mmdebstrap
 rm -rf "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$1"/var/lib/apt/lists/* "$1"/var/cache/* "$1"/var/log/*
-rm -rf "$1"/var/lib/dpkg/*-old "$1"/var/lib/systemd "$1"/tmp/* "$1"/run/* "$1"/etc/*-
+rm -rf "$1"/var/lib/dpkg/*-old "$1"/var/lib/systemd "$1"/etc/*-
 rm -f "$1"/etc/resolv.conf "$1"/etc/hostname "$1"/etc/machine-id "$1"/var/lib/dbus/machine-id
 mkdir -p "$1"/var/cache/apt/archives/partial "$1"/var/log/apt
 : >"$1"/etc/machine-id
@@ -148,7 +150,7 @@ func (o Options) build(ctx context.Context, file string) (err error) {
 	}
 	args := []string{"--mode=root", "--variant=minbase", "--format=tar", "--architectures=" + o.Arch,
 		"--include=" + strings.Join(o.Packages, ","), "--aptopt=" + settings, "--customize-hook=" + hook,
-		"--skip=cleanup/reproducible/machine-id",
+		"--skip=cleanup/reproducible/machine-id", "--skip=cleanup/apt",
 		// Nothing of a build is worth a sync: it counts only when it is whole.
 		"--dpkgopt=force-unsafe-io"}
 	for _, e := range excluded {

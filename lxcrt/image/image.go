@@ -88,7 +88,7 @@ func (o *Options) settle() error {
 }
 
 // recipe changes whenever what Build does to an image changes.
-const recipe = "1"
+const recipe = "2"
 
 // key names an image by everything that goes into it but package versions.
 func (o Options) key() string {
