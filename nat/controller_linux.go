@@ -227,7 +227,7 @@ func (c *Controller) restore(ctx context.Context) {
 
 // sync writes the difference between plan and kernel.
 func (c *Controller) sync(ctx context.Context) (stale bool, err error) {
-	wrote := false
+	wrote := uint32(0) // the generation that our last transaction made
 	for range maxTries {
 		if err := ctx.Err(); err != nil {
 			return false, err
@@ -246,8 +246,8 @@ func (c *Controller) sync(ctx context.Context) (stale bool, err error) {
 			c.plan.settle()
 			return stale, nil
 		}
-		if wrote && work.full {
-			// What we wrote is not what is there, and a generation of ours was the last one.
+		if wrote == work.gen && work.full {
+			// What we wrote is not what is there, and nobody changed anything since.
 			return false, fmt.Errorf("%w: %s", ErrReadBack, work.describe())
 		}
 		gen, err := c.write(work)
@@ -269,7 +269,7 @@ func (c *Controller) sync(ctx context.Context) (stale bool, err error) {
 			c.plan.settle()
 			return stale, nil
 		}
-		wrote, c.gen = !work.moved, 0
+		wrote, c.gen = gen, 0
 	}
 	return false, fmt.Errorf("%w: gave up after %d tries", ErrConflict, maxTries)
 }

@@ -136,10 +136,17 @@ func (s *Space) Run(name string, args ...string) string {
 	return out
 }
 
-// IP runs commands of the ip program, one a line.
+// IP runs commands of the ip program, one a line. IPv6 addresses are usable at
+// once: duplicate address detection, which waits for the link, is left out.
 func (s *Space) IP(lines string) {
 	s.tb.Helper()
-	s.input(lines+"\n", "ip", "-batch", "-")
+	list := strings.Split(lines, "\n")
+	for i, l := range list {
+		if w := strings.Fields(l); len(w) > 2 && w[0] == "addr" && w[1] == "add" && strings.Contains(w[2], ":") {
+			list[i] += " nodad"
+		}
+	}
+	s.input(strings.Join(list, "\n")+"\n", "ip", "-batch", "-")
 }
 
 // Nft loads a script with the nft program.
