@@ -185,7 +185,11 @@ func (in *installing) claim(ctx context.Context) error {
 		return err
 	}
 	<-u.life // ours until the install has ended
-	in.undo.push("unit", func(context.Context) error { m.remove(u); return nil })
+	in.undo.push("unit", func(context.Context) error {
+		m.remove(u)
+		u.release()
+		return nil
+	})
 	_, err = m.db.Update(ctx, func(tx *patchdb.Tx) error {
 		at := state.PackagePointer(mf.ID)
 		if p, err := patchdb.TxGet[state.Package](tx, at); err == nil {

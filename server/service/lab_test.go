@@ -207,7 +207,7 @@ func newLab(t testing.TB) *lab {
 				t.Errorf("the server's log has %q", fault)
 			}
 		}
-		if t.Failed() {
+		if t.Failed() || os.Getenv("LAB_LOG") != "" {
 			t.Logf("server:\n%s", text)
 			logs, _ := filepath.Glob(dir + "/logs/*/service.log")
 			for _, f := range logs {

@@ -219,6 +219,7 @@ func (m *Manager) finishRemoval(u *unit) {
 		if err := u.hold(ctx); err != nil {
 			return nil, err
 		}
+		defer u.release()
 		p, err := patchdb.Get[state.Package](m.db, state.PackagePointer(u.id))
 		if err != nil {
 			return nil, err

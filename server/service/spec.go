@@ -74,6 +74,7 @@ func containerSpec(l layout, layers []lxcrt.Layer, gateway4, gateway6 netip.Addr
 		s.Files = append(s.Files, lxcrt.File{Path: at + ".env", Data: img.Env}, lxcrt.File{Path: at + ".json", Data: img.JSON})
 	}
 	s.Devices = devices(b.Manifest)
+	s.Limits = defaultLimits()
 	return s
 }
 

@@ -53,8 +53,8 @@ func (m *Manager) Uninstall(ctx context.Context, id string, soft, force bool) (o
 		if err := u.hold(ctx); err != nil {
 			return nil, err
 		}
+		defer u.release()
 		if err := u.erase(ctx, force, func(phase string, step int64) { job.Progress(phase, step, removeSteps, operation.Steps) }); err != nil {
-			u.release()
 			return nil, err
 		}
 		m.log.Info("removed", "package", id)
