@@ -47,8 +47,10 @@ type Image struct {
 	Cached   bool // nothing had to be built
 }
 
-// keepUnused is how long an image that no build asks for stays in the cache.
-const keepUnused = 30 * 24 * time.Hour
+const (
+	keepUnused  = 30 * 24 * time.Hour // an image that no build asks for stays in the cache this long
+	keepScratch = 24 * time.Hour      // and the scratch folder of a build that may still run
+)
 
 // defaultEnv is what images that bring no configuration start with.
 var defaultEnv = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -303,7 +305,11 @@ func (b *builder) prune() {
 	}
 	for _, e := range entries {
 		fi, err := e.Info()
-		if err != nil || time.Since(fi.ModTime()) < keepUnused {
+		keep := keepUnused
+		if e.IsDir() {
+			keep = keepScratch
+		}
+		if err != nil || time.Since(fi.ModTime()) < keep {
 			continue
 		}
 		if p := filepath.Join(b.CacheDir, e.Name()); filepath.Ext(p) == ".squashfs" || e.IsDir() {

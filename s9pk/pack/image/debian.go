@@ -239,7 +239,9 @@ func (b *builder) follow(r io.Reader) string {
 		}
 		b.Logger.Debug("mmdebstrap", "line", line)
 		if step, ok := strings.CutPrefix(line, "I: "); ok {
-			b.Progress(Progress{Phase: strings.TrimSuffix(step, "...")})
+			if step, ok = strings.CutSuffix(step, "..."); ok { // what takes time
+				b.Progress(Progress{Phase: step})
+			}
 			continue
 		}
 		if kept = append(kept, line); len(kept) > 12 {

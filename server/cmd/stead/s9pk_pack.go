@@ -19,7 +19,7 @@ import (
 func newPackCommand() *cobra.Command {
 	var o pack.Options
 	var images []string
-	var asJSON bool
+	var asJSON, outboard bool
 	cmd := &cobra.Command{
 		Use:   "pack [PROJECT]",
 		Short: "Build, sign and check the package of a service project",
@@ -94,7 +94,7 @@ SOURCE_DATE_EPOCH, where set, is the time of all files in the package.`,
 				return err
 			}
 			bar.done()
-			return reportPacked(cmd, path, asJSON)
+			return reportPacked(cmd, path, asJSON, outboard)
 		},
 	}
 	f := cmd.Flags()
@@ -110,13 +110,14 @@ SOURCE_DATE_EPOCH, where set, is the time of all files in the package.`,
 	f.BoolVar(&o.RequireGit, "require-git", false, "refuse a project without a git commit")
 	f.StringVar(&o.Tool, "tool", "", "docker or podman (default: the first that works)")
 	f.StringVar(&o.CacheDir, "cache", "", "`DIR` that keeps built images")
+	f.BoolVar(&outboard, "outboard", false, "also write the file that proves parts of the package, beside it")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	keyFlag(cmd)
 	cmd.MarkFlagsMutuallyExclusive("assets", "no-assets")
 	return cmd
 }
 
-func reportPacked(cmd *cobra.Command, path string, asJSON bool) error {
+func reportPacked(cmd *cobra.Command, path string, asJSON, outboard bool) error {
 	a, err := s9pk.OpenFile(path, s9pk.Options{})
 	if err != nil {
 		return err
@@ -125,6 +126,11 @@ func reportPacked(cmd *cobra.Command, path string, asJSON bool) error {
 	m, err := a.Manifest(cmd.Context())
 	if err != nil {
 		return err
+	}
+	if outboard {
+		if err := writeOutboard(cmd, a, path+s9pk.OutboardSuffix); err != nil {
+			return err
+		}
 	}
 	if asJSON {
 		return printJSON(cmd.OutOrStdout(), map[string]any{

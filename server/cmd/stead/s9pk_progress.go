@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -12,10 +13,11 @@ import (
 
 // progress is one bar at a time on a terminal, and nothing elsewhere.
 type progress struct {
-	mu   sync.Mutex
-	mpb  *mpb.Progress // nil: not a terminal
-	step string
-	bar  *mpb.Bar
+	mu    sync.Mutex
+	mpb   *mpb.Progress // nil: not a terminal
+	step  string
+	known bool // the step's total
+	bar   *mpb.Bar
 }
 
 // newProgress draws on w if that is a terminal.
@@ -27,22 +29,31 @@ func newProgress(w io.Writer) *progress {
 	return p
 }
 
-// set shows how far a step is. total 0 is not known: a bar that only counts.
+// set shows how far a step is: a bar, or a spinner where total is 0, not known.
 func (p *progress) set(step string, done, total int64) {
 	if p.mpb == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if step != p.step {
+	if step != p.step || (total > 0) != p.known {
 		p.finish()
-		p.step = step
-		p.bar = p.mpb.New(total, mpb.BarStyle().Lbound("").Rbound("").Filler("━").Tip("━").Padding("─"),
-			mpb.BarRemoveOnComplete(),
-			mpb.PrependDecorators(decor.Name(step+" ")),
-			mpb.AppendDecorators(decor.OnComplete(decor.CountersKibiByte(" % .1f / % .1f"), "")))
+		p.step, p.known = step, total > 0
+		name := mpb.PrependDecorators(decor.Name(step + " "))
+		if p.known {
+			p.bar = p.mpb.New(total, mpb.BarStyle().Lbound("").Rbound("").Filler("━").Tip("━").Padding("─"), name,
+				mpb.BarRemoveOnComplete(), mpb.AppendDecorators(decor.CountersKibiByte(" % .1f / % .1f")))
+		} else {
+			p.bar = p.mpb.New(0, mpb.SpinnerStyle().PositionLeft(), name, mpb.BarWidth(1), mpb.AppendDecorators(
+				decor.Any(func(s decor.Statistics) string {
+					if s.Current == 0 {
+						return ""
+					}
+					return fmt.Sprintf(" % .1f", decor.SizeB1024(s.Current))
+				})))
+		}
 	}
-	if total > 0 {
+	if p.known {
 		p.bar.SetTotal(total, false)
 	}
 	p.bar.SetCurrent(done)

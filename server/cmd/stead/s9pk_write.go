@@ -381,7 +381,7 @@ func newOutboardCommand() *cobra.Command {
 		Long: `Write the file that proves parts of a package's bodies without the rest. Beside a
 package, or served beside its URL, it lets readers trust each piece as it comes.`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			a, err := openPackage(cmd.Context(), args[0], s9pk.Options{})
 			if err != nil {
 				return err
@@ -394,34 +394,37 @@ package, or served beside its URL, it lets readers trust each piece as it comes.
 				output = args[0] + s9pk.OutboardSuffix
 			}
 			a.expect(0, a.Size())
-			f, err := os.CreateTemp(filepath.Dir(output), ".outboard-")
-			if err != nil {
+			if err := writeOutboard(cmd, a.Archive, output); err != nil {
 				return err
 			}
-			defer func() {
-				if err != nil {
-					f.Close()
-					os.Remove(f.Name())
-				}
-			}()
-			bar := newProgress(cmd.ErrOrStderr())
-			defer bar.done()
-			err = a.WriteOutboard(cmd.Context(), f, merkle.DefaultGroup, func(done, total int64) { bar.set("outboard", done, total) })
-			if err != nil {
-				return err
-			}
-			bar.done()
-			if err := errors.Join(f.Chmod(0o644), f.Sync()); err != nil {
-				return err
-			}
-			if err := os.Rename(f.Name(), output); err != nil {
-				return err
-			}
-			f.Close() // synced
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), output)
 			return err
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "write to `FILE` (default: beside the package)")
 	return cmd
+}
+
+// writeOutboard writes the outboard of a package to path, whole or not at all.
+func writeOutboard(cmd *cobra.Command, a *s9pk.Archive, path string) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".outboard-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		f.Close()
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	bar := newProgress(cmd.ErrOrStderr())
+	defer bar.done()
+	err = a.WriteOutboard(cmd.Context(), f, merkle.DefaultGroup, func(done, total int64) { bar.set("outboard", done, total) })
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Chmod(0o644), f.Sync()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
 }
