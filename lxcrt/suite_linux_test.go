@@ -9,13 +9,10 @@ import (
 
 func TestSuite(t *testing.T) { lxcrttest.Run(t, lxcrttest.NewLab) }
 
-// TestUnpacked runs what has to do with images as on a kernel that cannot id-map
-// squashfs.
+// TestSuiteUnpacked runs what has to do with images as on a kernel that cannot
+// id-map squashfs.
 func TestSuiteUnpacked(t *testing.T) {
-	if testing.Short() {
-		t.Skip("the suite once is enough for -short")
-	}
 	lxcrttest.Run(t, func(t testing.TB, edit ...func(*lxcrt.Options)) *lxcrttest.Lab {
 		return lxcrttest.NewLab(t, append(edit, func(o *lxcrt.Options) { o.UnpackImages = true })...)
-	})
+	}, "life", "inside", "mounts", "mounts of the start", "composed ids", "adoption")
 }

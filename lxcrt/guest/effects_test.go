@@ -17,13 +17,15 @@ import (
 )
 
 // fakeHost answers effects with what answer returns: the members of the
-// response besides the id, or "" to hang up.
-func fakeHost(t *testing.T, path string, answer func(method string, params json.RawMessage, callID string) string) {
+// response besides the id, or "" to hang up. It serves until stop, or the
+// test's end.
+func fakeHost(t *testing.T, path string, answer func(method string, params json.RawMessage, callID string) string) (stop func()) {
 	t.Helper()
 	l, err := net.Listen("unix", path)
 	require.NoError(t, err)
 	var running sync.WaitGroup
-	t.Cleanup(func() { l.Close(); running.Wait() })
+	stop = func() { l.Close(); running.Wait() }
+	t.Cleanup(stop)
 	running.Go(func() {
 		for {
 			conn, err := l.Accept()
@@ -51,6 +53,7 @@ func fakeHost(t *testing.T, path string, answer func(method string, params json.
 			})
 		}
 	})
+	return stop
 }
 
 func TestEffects(t *testing.T) {

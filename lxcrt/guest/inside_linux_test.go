@@ -28,13 +28,19 @@ const insideEnv = "GUEST_TEST_INSIDE"
 // service container's: a user namespace with shifted ids, and PID, mount, IPC,
 // UTS and network namespaces. fn runs as root of these, with a procfs of its
 // own and an empty tmpfs on /media.
-func inside(t *testing.T, fn func(t *testing.T)) {
+func inside[T testing.TB](t T, fn func(t T)) {
 	t.Helper()
 	if os.Getenv(insideEnv) != t.Name() {
 		needRoot(t)
-		t.Parallel()
+		args := []string{"-test.run=^" + t.Name() + "$", "-test.v", "-test.timeout=50s"}
+		switch t := testing.TB(t).(type) {
+		case *testing.T:
+			t.Parallel()
+		case *testing.B:
+			args = []string{"-test.run=^$", "-test.bench=^" + t.Name() + "$"}
+		}
 		self := reachableSelf(t)
-		cmd := exec.Command(self, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=50s")
+		cmd := exec.Command(self, args...)
 		cmd.Env = append(os.Environ(), insideEnv+"="+t.Name())
 		ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 100000, Size: 65536}}
 		cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -58,7 +64,7 @@ func inside(t *testing.T, fn func(t *testing.T)) {
 
 // reachableSelf is a copy of the test binary that the shifted user may execute:
 // the folders that go test builds in are root's alone.
-func reachableSelf(t *testing.T) string {
+func reachableSelf(t testing.TB) string {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
@@ -76,7 +82,7 @@ func reachableSelf(t *testing.T) string {
 }
 
 // needRoot skips without root, except in CI, where that is a failure.
-func needRoot(t *testing.T) {
+func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() == 0 {
 		return
@@ -88,7 +94,7 @@ func needRoot(t *testing.T) {
 }
 
 // newRoot makes a subcontainer's root folder out of the machine's own /usr.
-func newRoot(t *testing.T, name string) string {
+func newRoot(t testing.TB, name string) string {
 	t.Helper()
 	root := subcontainers + name
 	for _, dir := range []string{"etc", "usr", "tmp", "dev", "data"} {
@@ -107,7 +113,7 @@ func newRoot(t *testing.T, name string) string {
 	return root
 }
 
-func write(t *testing.T, path, text string) {
+func write(t testing.TB, path, text string) {
 	t.Helper()
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
 }

@@ -3,9 +3,11 @@ package guest
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -69,6 +71,40 @@ func TestLogRotation(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join(dir, logName))
 	require.NoError(t, err)
 	assert.True(t, bytes.HasPrefix(b, []byte(`{"t":"1970-01-01T00:00:01.000000005Z","s":"stdout","m":"xxxx`)), "%s", b)
+}
+
+// Both streams write at once; every line stays whole.
+func TestLogConcurrent(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l, err := openLog(dir)
+	require.NoError(t, err)
+	ending := make(chan struct{})
+	var writers sync.WaitGroup
+	dones := map[string]chan struct{}{"stdout": make(chan struct{}), "stderr": make(chan struct{})}
+	for stream, done := range dones {
+		r, w, err := openPipe()
+		require.NoError(t, err)
+		go l.carry(stream, r, done, ending)
+		writers.Go(func() {
+			defer w.Close()
+			for i := range 500 {
+				fmt.Fprintf(w, "%s %d\n", stream, i)
+			}
+			fmt.Fprint(w, stream+" ends")
+		})
+	}
+	writers.Wait()
+	for _, done := range dones {
+		<-done
+	}
+	require.NoError(t, l.close())
+	list := readLog(t, filepath.Join(dir, logName))
+	assert.Len(t, list, 2*501)
+	for _, e := range list {
+		assert.True(t, strings.HasPrefix(e.M, e.S), "%+v", e)
+	}
+	assert.Contains(t, messages(list), "stdout ends\n")
 }
 
 // A line torn by a kill is closed; later lines stay readable.

@@ -1,6 +1,7 @@
 package lxcrttest
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/selfstead/selfstead/lxcrt"
@@ -10,10 +11,10 @@ import (
 // options of its own.
 type Factory func(t testing.TB, edit ...func(*lxcrt.Options)) *Lab
 
-// Run runs the whole suite against labs of the factory. Every promise of lxcrt's
+// Run runs the suite, or the named parts of it, against labs of the factory. Every promise of lxcrt's
 // documentation that a caller can see from outside is tried; after each test
 // nothing with the lab's names may be left on the machine.
-func Run(t *testing.T, f Factory) {
+func Run(t *testing.T, f Factory, parts ...string) {
 	Need(t, "busybox", "mksquashfs", "nft", "ip")
 	for _, c := range []struct {
 		name string
@@ -37,10 +38,14 @@ func Run(t *testing.T, f Factory) {
 		{"links", testLinks},
 		{"edges", testEdges},
 		{"spoofing", testSpoofing},
+		{"escapes", testEscapes},
 		{"adoption", testAdoption},
 		{"killed monitor", testKilledMonitor},
 		{"leftovers", testLeftovers},
 	} {
+		if len(parts) > 0 && !slices.Contains(parts, c.name) {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) { c.test(t, f) })
 	}
 }

@@ -1,5 +1,5 @@
 'use strict';
-// Made from src by build.mjs; edit there. Sources: sha256 2b2f09dcfde89255da1a91b1c7d5393a6d1df6bbf137eb15d4442ec24047c36f
+// Made from src by build.mjs; edit there. Sources: sha256 0e4226dc5378316310bad79545bf3ac13fe3b90cf8c997592ca2df48b8c530db
 const outer = require;
 const loaded = {};
 function load(name) {
@@ -843,6 +843,7 @@ function read(method, line) {
 "use strict";
 Object.defineProperty(exports, "__esModule", { value: true });
 exports.run = run;
+exports.main = main;
 const path = require("node:path");
 const host_1 = require("./host");
 const runtime_1 = require("./runtime");
@@ -854,9 +855,9 @@ async function run(folder, rpc, exit) {
     const runtime = new runtime_1.Runtime(folder, host, () => exit(0));
     return { runtime, server: await (0, service_1.serve)(path.join(rpc, 'service.sock'), runtime) };
 }
-async function main() {
+async function main(folder = PACKAGE, rpc = RPC) {
     process.on('unhandledRejection', e => console.error('unhandled rejection:', e));
-    const { runtime } = await run(PACKAGE, RPC, code => process.exit(code));
+    const { runtime } = await run(folder, rpc, code => process.exit(code));
     let ending = false;
     for (const signal of ['SIGTERM', 'SIGINT']) {
         process.on(signal, () => {

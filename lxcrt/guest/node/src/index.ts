@@ -14,10 +14,11 @@ export async function run(folder: string, rpc: string, exit: (code: number) => v
   return { runtime, server: await serve(path.join(rpc, 'service.sock'), runtime) }
 }
 
-async function main(): Promise<void> {
+/** Serves until `exit` or a stop signal ends the process. */
+export async function main(folder = PACKAGE, rpc = RPC): Promise<void> {
   // A package's forgotten promise must not take its service down.
   process.on('unhandledRejection', e => console.error('unhandled rejection:', e))
-  const { runtime } = await run(PACKAGE, RPC, code => process.exit(code))
+  const { runtime } = await run(folder, rpc, code => process.exit(code))
   let ending = false
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
