@@ -27,14 +27,15 @@ import (
 	"github.com/selfstead/selfstead/server/state"
 )
 
-// Options tunes Open. Dir, Listen and BaseImage have to be set.
+// Options tunes Open. Dir and Listen have to be set.
 type Options struct {
-	Dir       string       // the state folder; made if missing
-	Listen    string       // TCP address for clients
-	Plain     bool         // no TLS, whatever the address
-	BaseImage string       // squashfs that every container starts from
-	Version   string       // of the program
-	Logger    *slog.Logger // nil means silent
+	Dir        string       // the state folder; made if missing
+	Listen     string       // TCP address for clients
+	Plain      bool         // no TLS, whatever the address
+	BaseImage  string       // squashfs that every container starts from; "" means Dir/base, where one is built if need be
+	BaseCaches []string     // folders to take a finished image from, instead of building one
+	Version    string       // of the program
+	Logger     *slog.Logger // nil means silent
 }
 
 // The ends that Ended tells of.
@@ -57,7 +58,10 @@ type Daemon struct {
 	nat      *nat.Controller
 	network  *network.Manager
 	ops      *operation.Manager
-	services *service.Manager
+	base     *embedded.Base
+	guest    string // folder of the guest layer
+	late     late
+	services *service.Manager // nil until there is a base image
 	server   *server.Server
 
 	tcp, socket net.Listener
@@ -98,7 +102,7 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 		return nil, err
 	}
 	d.server = server.New(server.Deps{
-		DB: d.db, Operations: d.ops, Account: d.account, Services: d.services, Forwards: d.network.Forwards, Authority: d.root,
+		DB: d.db, Operations: d.ops, Account: d.account, Services: &d.late, Forwards: d.network.Forwards, Authority: d.root,
 	}, server.Options{
 		Version: o.Version, Architecture: architecture(), Power: d.end, Ready: d.isReady, Logger: d.log,
 	})
@@ -161,17 +165,9 @@ func (d *Daemon) openAccess(ctx context.Context) error {
 
 // openRooms opens the runtime, the network and the services.
 func (d *Daemon) openRooms(ctx context.Context) error {
-	base, err := filepath.Abs(d.o.BaseImage)
-	if err != nil {
-		return fmt.Errorf("daemon: %w", err)
-	}
-	if info, err := os.Stat(base); err != nil {
-		return fmt.Errorf("daemon: base image: %w", err)
-	} else if !info.Mode().IsRegular() && !info.IsDir() {
-		return fmt.Errorf("daemon: base image %s is neither a file nor a folder", base)
-	}
 	containers := filepath.Join(d.o.Dir, "containers")
-	guest, err := embedded.Layer(filepath.Join(d.o.Dir, "guest"), func(name string) bool { return inUse(containers, name) })
+	var err error
+	d.guest, err = embedded.Layer(filepath.Join(d.o.Dir, "guest"), func(name string) bool { return inUse(containers, name) })
 	if err != nil {
 		return fmt.Errorf("daemon: %w", err)
 	}
@@ -197,13 +193,29 @@ func (d *Daemon) openRooms(ctx context.Context) error {
 	}
 	d.push(func() { d.warn("network", d.network.Close()) })
 	d.ops = operation.New(operation.Options{Logger: d.log})
+	d.base = embedded.NewBase(embedded.BaseOptions{
+		Dir: filepath.Join(d.o.Dir, "base"), Given: d.o.BaseImage, Beside: d.o.BaseCaches, Logger: d.log,
+	})
+	if d.o.BaseImage == "" {
+		return nil // Serve answers clients while it is looked for or built
+	}
+	return d.openServices(ctx)
+}
+
+// openServices opens the room of services; it needs the base image.
+func (d *Daemon) openServices(ctx context.Context) error {
+	base, err := d.base.Image(ctx)
+	if err != nil {
+		return fmt.Errorf("daemon: %w", err)
+	}
 	d.services, err = service.New(service.Deps{
 		DB: d.db, Runtime: d.runtime, Network: d.network, Operations: d.ops, Dir: d.o.Dir,
-		Layers: []lxcrt.Layer{{Path: guest}, {Path: base}}, Arch: architecture(), Logger: d.log,
+		Layers: []lxcrt.Layer{{Path: d.guest}, {Path: base}}, Arch: architecture(), Logger: d.log,
 	})
 	if err != nil {
 		return fmt.Errorf("daemon: %w", err)
 	}
+	d.late.set(d.services)
 	return nil
 }
 
@@ -221,6 +233,11 @@ func (d *Daemon) Serve(ctx context.Context) error {
 	}
 	if err := d.network.Start(ctx); err != nil {
 		return fmt.Errorf("daemon: %w", err)
+	}
+	if d.services == nil {
+		if err := d.openServices(ctx); err != nil {
+			return err
+		}
 	}
 	if err := d.services.Start(ctx); err != nil {
 		return fmt.Errorf("daemon: %w", err)
@@ -262,7 +279,10 @@ func (d *Daemon) close(ctx context.Context, stop bool) error {
 	d.ready.Store(false)
 	errs := []error{ignoreEnd(ctx, d.server.Shutdown(ctx))}
 	d.serving.Wait()
-	errs = append(errs, d.services.Close(ctx, stop), ignoreEnd(ctx, d.ops.Close(ctx)), d.network.Close())
+	if d.services != nil {
+		errs = append(errs, d.services.Close(ctx, stop))
+	}
+	errs = append(errs, ignoreEnd(ctx, d.ops.Close(ctx)), d.network.Close())
 	if stop {
 		errs = append(errs, d.nat.CleanUp(context.WithoutCancel(ctx)))
 	}

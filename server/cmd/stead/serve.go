@@ -34,7 +34,7 @@ func (f *serveFlags) bind(cmd *cobra.Command) {
 	flags.StringVar(&f.dir, "dir", defaultDir, "state folder; made if missing, for root alone")
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:8080", "TCP address for clients: plain HTTP on loopback, else TLS with the server's own certificate")
 	flags.BoolVar(&f.plain, "plain", false, "plain HTTP on any address, for a proxy in front")
-	flags.StringVar(&f.base, "base-image", os.Getenv("STEAD_BASE"), "squashfs image that every container starts from (stead base build makes one)")
+	flags.StringVar(&f.base, "base-image", os.Getenv("STEAD_BASE"), "squashfs image that every container starts from (default: one in the state folder, built on the first run)")
 	flags.StringVar(&f.level, "log-level", "info", "debug, info, warn or error")
 }
 
@@ -69,13 +69,12 @@ func (f *serveFlags) serve(cmd *cobra.Command, ready func(ctx context.Context, d
 	errOut, out := cmd.ErrOrStderr(), cmd.OutOrStdout()
 	log := slog.New(slog.NewTextHandler(errOut, &slog.HandlerOptions{Level: level}))
 	slog.SetDefault(log)
-	base, err := f.baseImage()
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(cmd.Context()))
 	defer cancel()
-	d, err := daemon.Open(ctx, daemon.Options{Dir: f.dir, Listen: f.listen, Plain: f.plain, BaseImage: base, Version: version(), Logger: log})
+	d, err := daemon.Open(ctx, daemon.Options{
+		Dir: f.dir, Listen: f.listen, Plain: f.plain, BaseImage: f.base, BaseCaches: []string{filepath.Join(defaultDir, "base")},
+		Version: version(), Logger: log,
+	})
 	if err != nil {
 		return err
 	}
@@ -143,27 +142,6 @@ func (f *serveFlags) end(d *daemon.Daemon, cancel context.CancelFunc, signals <-
 		}
 	}
 	return failure
-}
-
-// baseImage is the flag's, or the newest in the state folder.
-func (f *serveFlags) baseImage() (string, error) {
-	if f.base != "" {
-		return f.base, nil
-	}
-	found, err := filepath.Glob(filepath.Join(f.dir, "base", "*.squashfs"))
-	if err != nil {
-		return "", err
-	}
-	newest, at := "", time.Time{}
-	for _, path := range found {
-		if info, err := os.Stat(path); err == nil && info.ModTime().After(at) {
-			newest, at = path, info.ModTime()
-		}
-	}
-	if newest == "" {
-		return "", fmt.Errorf("there is no base image in %s: make one with `stead base build --cache %[1]s`, or name one with --base-image", filepath.Join(f.dir, "base"))
-	}
-	return newest, nil
 }
 
 // announce tells the console where the server is.
