@@ -70,7 +70,7 @@ route add 10.0.3.0/24 via 203.0.113.7
 route add fd00:3::/64 via 2001:db8:2::7`)
 	switch inside {
 	case "bridge":
-		n.s.IP(`link add br0 type bridge
+		n.s.IP(`link add br0 address 02:00:00:00:03:01 type bridge
 addr add 10.0.3.1/24 dev br0
 addr add fd00:3::1/64 dev br0
 link set br0 up`)
