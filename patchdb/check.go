@@ -2,6 +2,7 @@ package patchdb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/selfstead/selfstead/patchdb/internal/tree"
@@ -25,7 +26,16 @@ type Report struct {
 // where. The file may be in use.
 func Check(path string) (Report, error) { return check(path, vfs.OS) }
 
-func check(path string, fsys vfs.FS) (Report, error) {
+func check(path string, fsys vfs.FS) (r Report, err error) {
+	for range readTries { // see open
+		if r, err = checkOnce(path, fsys); !errors.Is(err, ErrCorrupt) {
+			break
+		}
+	}
+	return r, err
+}
+
+func checkOnce(path string, fsys vfs.FS) (Report, error) {
 	f, err := fsys.Open(path, false)
 	if err != nil {
 		return Report{}, fileError("check", path, err)

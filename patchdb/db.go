@@ -105,17 +105,25 @@ func open(path string, first *Dump, o Options) (*DB, error) {
 	if o.ReadOnly && first != nil {
 		return nil, &FileError{"create", path, -1, fmt.Errorf("%w: Options.ReadOnly", ErrInvalid)}
 	}
-	f, err := openFile(path, first, o)
-	if err != nil {
-		return nil, fileError("open", path, err)
-	}
-	db, err := load(path, f, o)
-	if err != nil {
+	// Without a lock a writer may be at work, and what is read at one moment not
+	// fit what is read at the next: damage counts once it stays.
+	for try := 1; ; try++ {
+		f, err := openFile(path, first, o)
+		if err != nil {
+			return nil, fileError("open", path, err)
+		}
+		db, err := load(path, f, o)
+		if err == nil {
+			return db, nil
+		}
 		f.Close()
-		return nil, fileError("open", path, err)
+		if err = fileError("open", path, err); !o.ReadOnly || try == readTries || !errors.Is(err, ErrCorrupt) {
+			return nil, err
+		}
 	}
-	return db, nil
 }
+
+const readTries = 5
 
 // fileError says which file err is about.
 func fileError(op, path string, err error) error {

@@ -35,6 +35,23 @@ type Dump struct {
 	Value json.RawMessage `json:"value"`
 }
 
+// At returns the part of the dump at p; the error is ErrNotFound where p leads
+// nowhere.
+func (d Dump) At(p Pointer) (Dump, error) {
+	tokens, err := p.Tokens()
+	if err != nil {
+		return Dump{}, &PointerError{"get", p, err}
+	}
+	n, err := tree.Parse(d.Value)
+	if err != nil {
+		return Dump{}, &PointerError{"get", p, cause{ErrInvalid, err}}
+	}
+	if n = tree.Get(n, tokens); n == nil {
+		return Dump{}, &PointerError{"get", p, ErrNotFound}
+	}
+	return Dump{d.ID, tree.Encode(n)}, nil
+}
+
 // MarshalJSON implements json.Marshaler in the form of RFC 6902.
 func (o Op) MarshalJSON() ([]byte, error) {
 	b := append([]byte(`{"op":`), tree.AppendQuoted(nil, o.Op)...)

@@ -167,25 +167,33 @@ func (db *DB) Subscribe(p Pointer, o SubscribeOptions) (*Subscription, error) {
 // Next waits for the next event. After Close, or DB.Close, it returns ErrClosed.
 func (s *Subscription) Next(ctx context.Context) (Event, error) {
 	for {
-		if err := ctx.Err(); err != nil {
+		if ctx.Err() != nil {
 			return Event{}, context.Cause(ctx)
 		}
-		dump, it, err := s.take()
-		switch {
-		case err != nil:
-			return Event{}, err
-		case dump != nil:
-			n := valueAt(dump.root, s.tokens)
-			return Event{Dump: &Dump{dump.id, tree.Encode(n)}}, nil
-		case it.rev != nil:
-			if r := s.revision(it); len(r.Patch) > 0 {
-				return Event{Revision: r}, nil
-			}
-			continue
+		if ev, ok, err := s.TryNext(); ok || err != nil {
+			return ev, err
 		}
 		select {
 		case <-s.ready:
 		case <-ctx.Done():
+		}
+	}
+}
+
+// TryNext returns the next event if there is one already; ok says so.
+func (s *Subscription) TryNext() (ev Event, ok bool, err error) {
+	for {
+		dump, it, err := s.take()
+		switch {
+		case err != nil:
+			return Event{}, false, err
+		case dump != nil:
+			return Event{Dump: &Dump{dump.id, tree.Encode(valueAt(dump.root, s.tokens))}}, true, nil
+		case it.rev == nil:
+			return Event{}, false, nil
+		}
+		if r := s.revision(it); len(r.Patch) > 0 {
+			return Event{Revision: r}, true, nil
 		}
 	}
 }

@@ -80,7 +80,7 @@ func (res *Result) records(r io.ReaderAt, from, size int64, fn func(Record) erro
 			break
 		}
 		if _, err := io.ReadFull(br, frame); err != nil {
-			return err
+			return res.short(err)
 		}
 		f, ok := parseFrame(frame, res.Salt, res.Tail)
 		space := FrameSize + padded(int64(f.Length))
@@ -97,7 +97,7 @@ func (res *Result) records(r io.ReaderAt, from, size int64, fn func(Record) erro
 			payload = payload[:n]
 		}
 		if _, err := io.ReadFull(br, payload); err != nil {
-			return err
+			return res.short(err)
 		}
 		if Sum(0, payload) != f.sum {
 			break
@@ -125,6 +125,14 @@ func (res *Result) records(r io.ReaderAt, from, size int64, fn func(Record) erro
 		return &CorruptError{res.Tail, "the snapshot is unreadable"}
 	}
 	return nil
+}
+
+// short: the file became shorter while it was read.
+func (res *Result) short(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return &CorruptError{res.Tail, "the file ends early"}
+	}
+	return err
 }
 
 // rest looks behind the tail: for proof that more was durable once, and for
