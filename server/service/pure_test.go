@@ -143,6 +143,26 @@ func TestOpenBelowStaysInside(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
+func TestUnlinkedTargets(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "mnt/data"), 0o755))
+	for name, to := range map[string]string{"data": "/mnt/data", "up": "../../../mnt", "loop": "loop", "mnt/rel": "data"} {
+		require.NoError(t, os.Symlink(to, filepath.Join(dir, name)))
+	}
+	root, err := os.Open(dir)
+	require.NoError(t, err)
+	defer root.Close()
+	for in, want := range map[string]string{
+		"data": "/mnt/data", "data/x/y": "/mnt/data/x/y", "up/data": "/mnt/data", "new/path": "/new/path", "mnt/rel/z": "/mnt/data/z", "a/../../mnt": "/mnt",
+	} {
+		got, err := unlinked(int(root.Fd()), in)
+		require.NoError(t, err)
+		require.Equal(t, want, got, in)
+	}
+	_, err = unlinked(int(root.Fd()), "loop")
+	require.Error(t, err)
+}
+
 func TestUpcast(t *testing.T) {
 	require.JSONEq(t, `{"version":"1","title":"Action Complete","message":"m","result":{"type":"single","value":"v","copyable":true,"qr":false,"masked":false}}`,
 		string(upcast([]byte(`{"version":"0","message":"m","value":"v","copyable":true,"qr":false}`))))

@@ -140,9 +140,11 @@ func (m *Manager) forget(ctx context.Context, id string, data bool) error {
 				return err
 			}
 		}
-		if tx.Exists(keepPointer(id)) {
-			if err := tx.Remove(keepPointer(id)); err != nil {
-				return err
+		for _, at := range []patchdb.Pointer{keepPointer(id), effect.CallsPointer(id)} {
+			if tx.Exists(at) {
+				if err := tx.Remove(at); err != nil {
+					return err
+				}
 			}
 		}
 		return tx.Remove(state.PackagePointer(id))

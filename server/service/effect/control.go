@@ -17,7 +17,9 @@ var _ = register(map[string]method{
 	}) (any, error) {
 		return p.Message, nil
 	}),
-	"restart":             typed(func(ctx context.Context, h *Handler, _ none) (any, error) { return nil, h.edit(ctx, status.Restart) }),
+	"restart": typed(func(ctx context.Context, h *Handler, _ none) (any, error) {
+		return nil, h.updateOnce(ctx, func(tx *patchdb.Tx) error { return Edit(tx, h.Package, status.Restart) })
+	}),
 	"shutdown":            typed(func(ctx context.Context, h *Handler, _ none) (any, error) { return nil, h.edit(ctx, status.Stop) }),
 	"rebuild":             typed(func(_ context.Context, h *Handler, _ none) (any, error) { h.Host.Rebuild(); return nil, nil }),
 	"get-status":          typed(getStatus),

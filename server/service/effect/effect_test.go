@@ -51,7 +51,7 @@ func (h *host) MountVolume(_ context.Context, location string, t effect.MountTar
 	h.note("mount %s %s/%s/%s %v %v", location, t.PackageID, t.VolumeID, *t.Subpath, t.ReadOnly, t.IDMap)
 	return nil
 }
-func (h *host) OwnMount(_ context.Context, source, target string, ro bool, m []effect.IDMap) error {
+func (h *host) OwnMount(_ context.Context, source, target string, ro, _ bool, m []effect.IDMap) error {
 	h.note("own-mount %s %s %v %v", source, target, ro, m)
 	return nil
 }
@@ -135,6 +135,14 @@ func newBench(t *testing.T) *bench {
 	s := rpc.Serve(l, (&effect.Handler{Package: "self", DB: db, Host: h}).Call, rpc.ServerOptions{})
 	t.Cleanup(func() { s.Close() })
 	return &bench{t, db, h, f}
+}
+
+// again makes a call under a name, to a handler that has not seen it.
+func (b *bench) again(id, method, params string) {
+	b.t.Helper()
+	h := &effect.Handler{Package: "self", DB: b.db, Host: b.host}
+	_, err := h.Call(b.t.Context(), rpc.Call{Method: method, Params: json.RawMessage(params), ID: id})
+	require.NoError(b.t, err)
 }
 
 // call makes one effect as the runtime does: one connection, one line, then the
@@ -427,4 +435,30 @@ func TestLimits(t *testing.T) {
 		n++
 	}
 	require.Equal(t, 256+1, n)
+}
+
+// A call that another server has answered already does nothing more.
+func TestCallsThatComeAgain(t *testing.T) {
+	b := newBench(t)
+	for range 3 {
+		b.again("a", "notification.create", `{"level":"info","title":"T","message":"M"}`)
+	}
+	b.again("b", "notification.create", `{"level":"info","title":"T","message":"M"}`)
+	list, err := patchdb.Get[[]state.Notification](b.db, "/private/notifications")
+	require.NoError(t, err)
+	require.Len(t, list, 2)
+	b.again("r", "restart", `{}`)
+	_, err = b.db.Put(t.Context(), "/public/packageData/self/statusInfo/desired", map[string]any{"main": "running"})
+	require.NoError(t, err)
+	b.again("r", "restart", `{}`)
+	require.JSONEq(t, `{"main":"running"}`, b.doc("/statusInfo/desired"))
+	for i := range 100 {
+		b.again(fmt.Sprint("n", i), "notification.create", `{"level":"info","title":"T","message":"M"}`)
+	}
+	calls, err := patchdb.Get[[]string](b.db, effect.CallsPointer("self"))
+	require.NoError(t, err)
+	require.Len(t, calls, 32)
+	require.Equal(t, effect.GUIDFor("x", "a"), effect.GUIDFor("x", "a"))
+	require.NotEqual(t, effect.GUIDFor("x", "a"), effect.GUIDFor("y", "a"))
+	require.NotEqual(t, effect.GUIDFor("x", ""), effect.GUIDFor("x", ""))
 }

@@ -22,8 +22,9 @@ type Host interface {
 	// MountVolume puts a volume of another package at a place in the container.
 	MountVolume(ctx context.Context, location string, target MountTarget) error
 	// OwnMount puts a path of one of the package's own volumes at another place
-	// in the container, under other ids.
-	OwnMount(ctx context.Context, source, target string, readOnly bool, idmap []IDMap) error
+	// in the container, under other ids. file says that a missing source is to
+	// be an empty file.
+	OwnMount(ctx context.Context, source, target string, readOnly, file bool, idmap []IDMap) error
 
 	Rebuild()
 	InitProgress(p json.RawMessage)
@@ -118,7 +119,7 @@ func (h *Handler) Call(ctx context.Context, call rpc.Call) (any, error) {
 	if err := checkSize(call.Method, len(call.Params)); err != nil {
 		return nil, err
 	}
-	result, err := m(ctx, h, call.Params)
+	result, err := m(context.WithValue(ctx, callKey{}, call.ID), h, call.Params)
 	if err != nil {
 		return nil, Translate(err)
 	}

@@ -73,10 +73,11 @@ func bindMount(ctx context.Context, h *Handler, p struct {
 	Source   string  `json:"source"`
 	Target   string  `json:"target"`
 	ReadOnly bool    `json:"readonly"`
+	File     bool    `json:"file"`
 	IDMap    []IDMap `json:"idmap"`
 }) (any, error) {
 	if p.Source == "" || p.Target == "" {
 		return nil, invalid("source or target is missing")
 	}
-	return nil, h.Host.OwnMount(ctx, p.Source, p.Target, p.ReadOnly, p.IDMap)
+	return nil, h.Host.OwnMount(ctx, p.Source, p.Target, p.ReadOnly, p.File, p.IDMap)
 }

@@ -79,7 +79,7 @@ func createNotification(ctx context.Context, h *Handler, p struct {
 	if p.Data != nil {
 		n.Code, n.Data = 2, *p.Data
 	}
-	return nil, h.update(ctx, func(tx *patchdb.Tx) error { return Notify(tx, n) })
+	return nil, h.updateOnce(ctx, func(tx *patchdb.Tx) error { return Notify(tx, n) })
 }
 
 // Notify adds a notification, giving it its id and time.

@@ -18,6 +18,7 @@ import (
 type Call struct {
 	Method string
 	Params json.RawMessage // "null" when the request had none
+	ID     string          // the caller's name of the call, the same when it asks again; "" when it gave none
 }
 
 // Handler answers calls; it runs on many goroutines at once. Its context ends
@@ -255,7 +256,7 @@ func (s *Server) answerOne(text []byte) []byte {
 		in.Params = json.RawMessage("null")
 	}
 	o := s.seen.do(in.CallID, func() outcome {
-		result, err := s.run(Call{Method: *in.Method, Params: in.Params})
+		result, err := s.run(Call{Method: *in.Method, Params: in.Params, ID: in.CallID})
 		return outcome{result, err}
 	})
 	if o.err != nil && s.ctx.Err() != nil {
