@@ -94,7 +94,13 @@ func TestContainer(t *testing.T) {
 
 		assert.Equal(t, `null`, ask("init", `{"id":"E1","kind":"install"}`))
 		assert.Equal(t, `null`, ask("start", `{}`))
-		awaitLine(t, log, "up as 1000 in /data with image")
+		up := func(times int) {
+			t.Helper()
+			require.Eventually(t, func() bool {
+				return strings.Count(messages(readLog(t, log)), "up as 1000 in /data with image") == times
+			}, 20*time.Second, 5*time.Millisecond, "the workload does not come up")
+		}
+		up(1)
 		assert.JSONEq(t, `{"out":"größe/data\n","status":3,"version":"1.0:0"}`,
 			ask("execute", `{"id":"E2","procedure":"/actions/look/run","input":{"input":"größe"},"timeout":null}`))
 
@@ -109,11 +115,11 @@ func TestContainer(t *testing.T) {
 		assert.JSONEq(t, `{"out":"x/data\n","status":3,"version":"1.0:0"}`, <-answered)
 
 		assert.Equal(t, `null`, ask("stop", `{}`))
-		out := messages(readLog(t, log))
-		assert.Contains(t, out, "stdout: workload ends\nstdout: workload status 0\n")
+		awaitLine(t, log, "stdout: workload ends\nstdout: workload status 0\n")
 		assert.Empty(t, h.alive)
 
 		assert.Equal(t, `null`, ask("start", `{}`))
+		up(2)
 		assert.Equal(t, `null`, ask("exit", `{"id":"E4","target":">=2:0 <3:0"}`))
 		assert.NoError(t, cmd.Wait())
 		assert.Equal(t, ">=2:0 && <3:0", h.version)
@@ -125,6 +131,7 @@ func TestContainer(t *testing.T) {
 		cmd = boot()
 		assert.Equal(t, `null`, ask("init", `{"id":"E5","kind":null}`))
 		assert.Equal(t, `null`, ask("start", `{}`))
+		up(3)
 		require.NoError(t, cmd.Process.Signal(unix.SIGTERM))
 		assert.NoError(t, cmd.Wait())
 		assert.Empty(t, h.alive)
