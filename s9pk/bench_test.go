@@ -120,6 +120,7 @@ func race(b *testing.B, size int64, unit string, ours func() error, prepare func
 	if there {
 		b.ReportMetric(float64(theirs)/float64(mine), unit)
 		b.ReportMetric(float64(theirCPU)/float64(myCPU), unit+"-cpu") // which other work on the machine disturbs less
+		b.Logf("processor time: ours %v, theirs %v", myCPU, theirCPU)
 	}
 }
 

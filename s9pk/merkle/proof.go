@@ -95,7 +95,7 @@ func BuildProof(ctx context.Context, r io.ReaderAt, off, size int64, group, work
 				if i >= segments {
 					return
 				}
-				b := (*bp)[:min(segment, size-i*segment)]
+				b := window(*bp, off+i*segment, min(segment, size-i*segment))
 				if err := readAt(r, b, off+i*segment); err != nil {
 					cancel(err)
 					return

@@ -87,8 +87,14 @@ func rootHash(n guts.Node) Hash {
 	return chainBytes(guts.ChainingValue(n))
 }
 
+const page = 4 << 10
+
 // buffers holds what hashing reads into.
-var buffers = sync.Pool{New: func() any { b := make([]byte, segment); return &b }}
+var buffers = sync.Pool{New: func() any { b := make([]byte, segment+page); return &b }}
+
+// window is n bytes of a buffer that begin as far into a page as offset off
+// does, which lets the kernel copy whole words out of its page cache.
+func window(buf []byte, off, n int64) []byte { return buf[off&(page-1):][:n] }
 
 // HashAt hashes size bytes of r from off on, with up to workers goroutines (0
 // means one for each core); memory is 1 MiB for each. progress, where not nil,
@@ -119,7 +125,7 @@ func HashAt(ctx context.Context, r io.ReaderAt, off, size int64, workers int, pr
 				if i >= n {
 					return
 				}
-				p := (*bp)[:min(segment, size-i*segment)]
+				p := window(*bp, off+i*segment, min(segment, size-i*segment))
 				if err := readAt(r, p, off+i*segment); err != nil {
 					cancel(err)
 					return
@@ -139,13 +145,13 @@ func HashAt(ctx context.Context, r io.ReaderAt, off, size int64, workers int, pr
 func hashSerial(ctx context.Context, r io.ReaderAt, off, size int64, progress func(int64)) (Hash, error) {
 	bp := buffers.Get().(*[]byte)
 	defer buffers.Put(bp)
-	buf := (*bp)[:256<<10] // stays in the second level cache
+	const step = 256 << 10 // stays in the second level cache
 	h := NewHasher()
 	for done := int64(0); done < size; {
 		if err := ctx.Err(); err != nil {
 			return Hash{}, context.Cause(ctx)
 		}
-		p := buf[:min(int64(len(buf)), size-done)]
+		p := window(*bp, off+done, min(step, size-done))
 		if err := readAt(r, p, off+done); err != nil {
 			return Hash{}, err
 		}
