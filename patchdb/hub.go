@@ -143,6 +143,21 @@ func (h *hub) join(db *DB, s *Subscription, since *RevisionID) error {
 	return nil
 }
 
+// Position returns the revision up to which everything that concerns the
+// subscription has been told; ok is false while something waits. It is what to
+// resume from, and moves on also when only other places change.
+func (s *Subscription) Position() (id RevisionID, ok bool) {
+	h := s.db.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed != nil || s.dump != nil || len(s.items) > 0 {
+		return 0, false
+	}
+	return s.db.cur.Load().id, true
+}
+
 // resume exchanges the dump for revisions, if they say all there is to say.
 func (s *Subscription) resume(revs []*revision) {
 	var items []item

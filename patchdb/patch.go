@@ -81,10 +81,18 @@ func (o *Op) UnmarshalJSON(b []byte) error {
 
 // MarshalJSON implements json.Marshaler: no operations are [], not null.
 func (p Patch) MarshalJSON() ([]byte, error) {
-	if p == nil {
-		return []byte("[]"), nil
+	b := []byte{'['}
+	for i, o := range p {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		text, err := o.MarshalJSON()
+		if err != nil {
+			return nil, err
+		}
+		b = append(b, text...)
 	}
-	return json.Marshal([]Op(p))
+	return append(b, ']'), nil
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
