@@ -2,4 +2,95 @@
 // every client that should reach them does: outside, on the LAN, on the host
 // itself, next to the target, and the target itself (hairpin, RFC 4787
 // section 6).
+//
+//	c, err := nat.New(nat.Options{})
+//	err = c.Apply(ctx, nat.Config{Forwards: []nat.Forward{{
+//		Name:   "web",
+//		Source: netip.MustParseAddrPort("203.0.113.7:443"),
+//		Target: nat.Target{Addr: netip.MustParseAddr("10.59.0.2"), Prefix: 24, Port: 8443},
+//	}}})
+//
+// # Which source address the target sees
+//
+//	client                                       source seen            why
+//	outside, or on the LAN                       its own                replies come back through this host anyway
+//	this host, at any published address          this host's, on the    the client chose its source before translation; the
+//	                                             link to the target     target may not have a way back to that one
+//	the target itself                            the same               it would drop a packet from its own address
+//	a sibling on the target's bridge or          the same               the target would answer it directly, past the
+//	segment, here or behind a further router                            translation
+//	a sibling on a link of its own (a veth       its own                replies must come through this host
+//	pair with a host route, a WireGuard peer)
+//
+// "This host's, on the link to the target" is what masquerade picks: the
+// address of the outgoing link that is closest to the target, which for a
+// container is its gateway. Whether the published address is local plays no
+// part: it may belong to an upstream gateway. Connections from this host are
+// matched by their source being local and by having been translated, never by
+// what that source is.
+//
+// A forward is for a target with a subnet ([Target].Prefix, as the target sees
+// it). Where the link decides that no short cut exists, only the target itself
+// is masqueraded, however wide the subnet is: a point-to-point link whose own
+// addresses cover the target, or a route to the target alone over anything but
+// a bridge. Behind a further router a short cut is assumed. Links, addresses
+// and routes are followed as long as the Controller is open.
+//
+// # What else holds
+//
+//   - A target's forwarded ports are reachable through their forward only:
+//     connections that were not translated by us are dropped unless they come
+//     from inside the target's subnet, or from this host. So a restriction
+//     ([Forward].AllowFrom) cannot be walked around by whoever has a route. Give
+//     the subnet that holds the siblings that may talk to a target directly; a
+//     drop is final, whatever another table accepts.
+//   - The host itself and the target's own subnet may always use a restricted
+//     forward. Clients that may not are answered as if it did not exist.
+//   - A loopback address (127.0.0.0/8) can be published for this host's own
+//     clients. That needs route_localnet on the link to the target; with it a
+//     guard drops loopback addresses that come in on that link. IPv6 has no such
+//     switch, and its loopback is refused.
+//   - With bridge netfilter on (by sysctl or by the bridge's own option), the
+//     bridge port that a target hangs on is given hairpin mode, since a bridge
+//     does not send a frame back where it came from; it is put back when no
+//     longer needed. A target that was never heard of is asked for by ARP or
+//     neighbour discovery.
+//   - Flows of a forward that goes, leads elsewhere or is closed to their source
+//     are deleted in the same Apply, and no others.
+//   - Forwarding must be on, links and addresses are the caller's, and other
+//     tables must let through what has "ct status dnat"; [Controller.Diagnose]
+//     finds what does not.
+//
+// # The table
+//
+// Everything lives in one table of family inet. Its chains and rules never
+// change; forwards are elements of sets and maps, so that neither a packet nor
+// a change costs more with more forwards. DNAT stands in prerouting and output
+// and sets a bit of the conntrack label, chosen by the table's name, in
+// passing: whatever carries it was translated by us. That, and not the target,
+// is what masquerade and the drop go by, so that another program's translation
+// to the same target is none of our business.
+//
+// Sets: forward and limited (address, protocol, port; hash), range and
+// limitedrange (intervals of ports with equal bases), allowed and via (who may
+// use the limited ones), target and targetrange (what is forwarded, after
+// translation), inside (subnets that are not judged), hairpin and self (whose
+// replies could take a short cut). Interval keys begin with the port: the
+// kernel matches fields in key order and carries along every element whose
+// first field is equal.
+//
+// Listed by nft, the rules that translate show the label before the lookup; in
+// the kernel it is set after, only when the lookup finds something. Loading
+// such a listing makes a table that the next Apply corrects.
+//
+// # Changes
+//
+// Apply writes the difference to what the kernel holds, in one transaction.
+// Additions that only say who may or must, for something that is not forwarded
+// yet, go ahead of it; a whole new table is filled before its rules exist. The
+// difference is known as long as no other program has made a generation of the
+// rule set, else everything is read. What was written is read back. Rules
+// outlive the process; a later one takes them over.
+//
+// A table belongs to one Controller at a time.
 package nat
