@@ -2,6 +2,7 @@ package s9pk
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/selfstead/selfstead/s9pk/merkle"
@@ -32,10 +33,10 @@ var (
 
 	// ErrSignature: the signature does not hold for the header's root.
 	ErrSignature = errors.New("s9pk: invalid signature")
-	// ErrSize: content of another length than was signed or announced.
+	// ErrSize: a table or content of another length than was signed or announced.
 	ErrSize = errors.New("s9pk: content has another size than was signed")
-	// ErrVersion1: a package of the older format; see s9pk/v1.
-	ErrVersion1 = errors.New("s9pk: version 1 package")
+	// ErrVersion1, a kind of ErrFormat: a package of the older format; see s9pk/v1.
+	ErrVersion1 = fmt.Errorf("%w: version 1 package", ErrFormat)
 	// ErrNotStreamable: the archive stores what is needed first behind what it
 	// describes, so it cannot be verified in one pass without Options.Received.
 	ErrNotStreamable = errors.New("s9pk: layout cannot be verified in one pass")

@@ -82,7 +82,7 @@ func matches(err error, kind string) bool {
 		return errors.Is(err, s9pk.ErrFormat) || errors.Is(err, s9pk.ErrKind) || errors.Is(err, s9pk.ErrMissing)
 	case "InvalidSignature":
 		return errors.Is(err, s9pk.ErrSignature) || errors.Is(err, s9pk.ErrHashMismatch) || errors.Is(err, s9pk.ErrTruncated) ||
-			errors.Is(err, s9pk.ErrLimit) || errors.Is(err, s9pk.ErrCommitment)
+			errors.Is(err, s9pk.ErrLimit) || errors.Is(err, s9pk.ErrSize) || errors.Is(err, s9pk.ErrCommitment)
 	case "NotFound":
 		return errors.Is(err, fs.ErrNotExist)
 	case "Deserialization":

@@ -56,7 +56,7 @@ func checkSigned(b []byte, want *merkle.Commitment) (*Header, error) {
 	for i := 0; i < len(b) && i < len(magic); i++ {
 		if b[i] != magic[i] {
 			if i == 2 && b[i] == 1 {
-				return nil, headerError(2, fmt.Errorf("%w: %w", ErrFormat, ErrVersion1))
+				return nil, headerError(2, ErrVersion1)
 			}
 			return nil, headerError(int64(i), fmt.Errorf("%w: magic or version is wrong (% x)", ErrFormat, b[:min(len(b), 3)]))
 		}
@@ -95,7 +95,7 @@ func (h *Header) place(b []byte) (*Header, error) {
 	h.TablePosition = binary.BigEndian.Uint64(b[139:147])
 	h.TableSize = binary.BigEndian.Uint64(b[147:155])
 	if h.TableSize > h.Commitment.RootMaxsize {
-		return nil, headerError(147, fmt.Errorf("%w: root table of %d bytes is larger than the %d signed", ErrHashMismatch, h.TableSize, h.Commitment.RootMaxsize))
+		return nil, headerError(147, fmt.Errorf("%w: root table of %d bytes, signed are at most %d", ErrSize, h.TableSize, h.Commitment.RootMaxsize))
 	}
 	return h, nil
 }

@@ -99,7 +99,7 @@ func layout(root *merkle.Directory, start uint64, order Order) ([]*place, error)
 				stored.TableSize = c.size
 				if e.Hashed && c.size > e.Size {
 					return nil, &EntryError{Op: "write", Path: c.path, Offset: -1,
-						Err: fmt.Errorf("%w: table of %d bytes, signed are %d", ErrHashMismatch, c.size, e.Size)}
+						Err: fmt.Errorf("%w: table of %d bytes, signed are at most %d", ErrSize, c.size, e.Size)}
 				}
 			}
 			if c.size > math.MaxInt64-next {

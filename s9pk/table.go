@@ -53,7 +53,7 @@ func (p pending) child(name string) string {
 func (t *tables) announce(p pending, end int64) error {
 	e := p.entry
 	if e.TableSize > e.Size {
-		return p.fail(fmt.Errorf("%w: table of %d bytes is larger than the %d signed", ErrHashMismatch, e.TableSize, e.Size))
+		return p.fail(fmt.Errorf("%w: table of %d bytes, signed are at most %d", ErrSize, e.TableSize, e.Size))
 	}
 	if e.Position > math.MaxInt64 || e.TableSize > math.MaxInt64 || int64(e.Position) > math.MaxInt64-int64(e.TableSize) ||
 		int64(e.Position+e.TableSize) > end {
@@ -107,6 +107,9 @@ func (t *tables) admit(p pending, b []byte) ([]pending, error) {
 	var below []pending
 	for _, e := range d.Entries() {
 		if !t.o.Lenient {
+			if err := merkle.CheckName(e.Name); err != nil {
+				return nil, p.fail(err) // such a name makes no path
+			}
 			if err := checkEntry(e); err != nil {
 				return nil, &EntryError{Op: "open", Path: p.child(e.Name), Offset: saturate(p.entry.Position), Err: err}
 			}
@@ -119,9 +122,6 @@ func (t *tables) admit(p pending, b []byte) ([]pending, error) {
 }
 
 func checkEntry(e *merkle.Entry) error {
-	if err := merkle.CheckName(e.Name); err != nil {
-		return err
-	}
 	if e.Kind == merkle.KindFile && e.Size > math.MaxInt64 {
 		return fmt.Errorf("%w: file of %d bytes", ErrUnsafe, e.Size)
 	}

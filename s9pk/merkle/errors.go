@@ -5,7 +5,7 @@ import "errors"
 // Sentinels for what a reader of tables and contents branches on.
 var (
 	// ErrFormat: bytes that no writer produces (types, varints, names that are not UTF-8).
-	ErrFormat = errors.New("merkle: malformed table")
+	ErrFormat = errors.New("merkle: malformed data")
 	// ErrTruncated: data ends before what its length fields promise.
 	ErrTruncated = errors.New("merkle: data ends early")
 	// ErrHashMismatch: bytes that do not belong to the signed tree.
