@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -31,9 +33,22 @@ type client interface {
 }
 
 type harness struct {
-	db  *patchdb.DB
-	srv *httptest.Server
+	db     *patchdb.DB
+	srv    *httptest.Server
+	client *http.Client
 }
+
+// narrow makes a connection hold little, so that a slow client is felt soon.
+func narrow(c net.Conn, err error) (net.Conn, error) {
+	if tcp, ok := c.(*net.TCPConn); ok && err == nil {
+		err = errors.Join(tcp.SetReadBuffer(8<<10), tcp.SetWriteBuffer(8<<10))
+	}
+	return c, err
+}
+
+type narrowListener struct{ net.Listener }
+
+func (l narrowListener) Accept() (net.Conn, error) { return narrow(l.Listener.Accept()) }
 
 func newHarness(t *testing.T, o Options) *harness {
 	t.Helper()
@@ -42,8 +57,15 @@ func newHarness(t *testing.T, o Options) *harness {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	h := &harness{db, httptest.NewServer(Handler(db, o))}
+	h := &harness{db: db, srv: httptest.NewUnstartedServer(Handler(db, o))}
+	h.srv.Listener = narrowListener{h.srv.Listener}
+	h.srv.Start()
 	t.Cleanup(h.srv.Close)
+	h.client = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		var d net.Dialer
+		return narrow(d.DialContext(ctx, network, addr))
+	}}}
+	t.Cleanup(h.client.CloseIdleConnections)
 	h.put(t, "", `{"a":{"x":1},"b":[1,2]}`)
 	return h
 }
@@ -79,7 +101,7 @@ func (h *harness) events(t *testing.T, p patchdb.Pointer, since string) client {
 	if since != "" {
 		req.Header.Set("Last-Event-ID", since)
 	}
-	resp, err := h.srv.Client().Do(req)
+	resp, err := h.client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +148,7 @@ func (h *harness) socket(t *testing.T, p patchdb.Pointer, since string) client {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	t.Cleanup(cancel)
-	c, _, err := websocket.Dial(ctx, strings.Replace(h.url(p, since), "http", "ws", 1), nil)
+	c, _, err := websocket.Dial(ctx, strings.Replace(h.url(p, since), "http", "ws", 1), &websocket.DialOptions{HTTPClient: h.client})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +273,7 @@ func TestEndsWithTheDatabase(t *testing.T) {
 		if m := c.next(t); m.kind != "end" {
 			t.Fatalf("heard %v", m)
 		}
-		resp, err := h.srv.Client().Get(h.srv.URL)
+		resp, err := h.client.Get(h.srv.URL)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -272,10 +294,9 @@ func TestSlowClient(t *testing.T) {
 		if m := c.next(t); m.kind != "dump" {
 			t.Fatal(m)
 		}
-		big := strings.Repeat("x", 512<<10)
-		const n = 24 // more than sockets buffer
+		const n = 40 // more than the sockets hold
 		for i := range n {
-			h.put(t, "/b", fmt.Sprintf(`[%d,%q]`, i, big))
+			h.put(t, "/b", fmt.Sprintf(`[%q]`, strings.Repeat(string(rune('A'+i)), 64<<10)))
 		}
 		dumps, at := 0, uint64(1)
 		for at < n+1 {
@@ -318,7 +339,7 @@ func TestRefusals(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp, err := h.srv.Client().Do(req)
+		resp, err := h.client.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
