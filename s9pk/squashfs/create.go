@@ -21,8 +21,11 @@ const DefaultLevel = 9
 
 // CreateOptions tunes Create. The zero value suits production.
 type CreateOptions struct {
-	Level    int         // zstd level 1 to 22; 0 means DefaultLevel
-	Time     time.Time   // time of the file system and its root directory, and the latest that a file keeps; zero means 1970
+	Level int // zstd level 1 to 22; 0 means DefaultLevel
+	// Time of the file system and its root directory, and the latest that a file
+	// keeps; zero means 1970. One in the future counts as now for the root, which
+	// then differs from run to run: mksquashfs has no other way.
+	Time     time.Time
 	RootMode fs.FileMode // permissions of the root directory; 0 means 0755
 	Exe      string      // mksquashfs; "" means the one on PATH
 }
