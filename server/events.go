@@ -97,6 +97,7 @@ func (st *stream) end() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.ended = true
+	st.rc.SetWriteDeadline(time.Time{}) //nolint:errcheck // the connection may serve other requests
 	if st.timer != nil {
 		st.timer.Stop()
 	}

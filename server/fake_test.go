@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/selfstead/selfstead/patchdb"
 	"github.com/selfstead/selfstead/server/api"
@@ -32,7 +33,7 @@ type services struct {
 }
 
 func newServices(db *patchdb.DB, ops *operation.Manager, dir string) *services {
-	return &services{db: db, ops: ops, logs: dir, packages: map[string]api.Package{}, finish: make(chan struct{}), received: make(chan int64)}
+	return &services{db: db, ops: ops, logs: dir, packages: map[string]api.Package{}, finish: make(chan struct{}), received: make(chan int64, 1)}
 }
 
 func (s *services) put(p api.Package) error {
@@ -177,12 +178,21 @@ func (s *services) ActionInput(_ context.Context, id, action string, prefill jso
 	return json.Marshal(map[string]any{"eventId": "e1", "spec": map[string]any{"name": map[string]any{"type": "text"}}, "value": prefill})
 }
 
-func (s *services) RunAction(_ context.Context, id, action, event string, input json.RawMessage) (json.RawMessage, error) {
+func (s *services) RunAction(ctx context.Context, id, action, event string, input json.RawMessage) (json.RawMessage, error) {
 	if _, err := s.Get(id); err != nil {
 		return nil, err
 	}
 	if action == "nothing" {
 		return nil, nil
+	}
+	if action == "slow" {
+		timer := time.NewTimer(600 * time.Millisecond)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	return json.Marshal(map[string]any{"version": "1", "title": "Done", "event": event, "input": input})
 }

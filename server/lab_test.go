@@ -44,6 +44,8 @@ type lab struct {
 	token    string
 	power    chan string
 	log      *logBuffer
+
+	bodyTimeout time.Duration
 }
 
 type logBuffer struct {
@@ -91,12 +93,12 @@ var owner = sync.OnceValues(func() (state.PrivatePart, string) {
 
 // newLab starts a claimed server with a signed-in user and hello-world
 // installed and running.
-func newLab(t testing.TB) *lab {
+func newLab(t testing.TB, tune ...func(*lab)) *lab {
 	t.Helper()
 	private, token := owner()
 	doc := state.New()
 	doc.Private = private
-	l := startLab(t, doc)
+	l := startLab(t, doc, tune...)
 	l.token = token
 	require.NoError(t, l.services.put(helloWorld))
 	return l
@@ -104,10 +106,13 @@ func newLab(t testing.TB) *lab {
 
 func newUnclaimedLab(t testing.TB) *lab { t.Helper(); return startLab(t, state.New()) }
 
-func startLab(t testing.TB, doc state.Document) *lab {
+func startLab(t testing.TB, doc state.Document, tune ...func(*lab)) *lab {
 	t.Helper()
 	dir := t.TempDir()
 	l := &lab{t: t, power: make(chan string, 1), log: &logBuffer{}}
+	for _, fn := range tune {
+		fn(l)
+	}
 	var err error
 	l.db, err = patchdb.Open(filepath.Join(dir, "state.db"), patchdb.Options{})
 	require.NoError(t, err)
@@ -126,7 +131,7 @@ func startLab(t testing.TB, doc state.Document) *lab {
 			return []api.Forward{{Name: "hello-world/ui/80", Source: "192.0.2.7:49152", Target: "10.43.0.2:80", Count: 1, Protocols: "tcp"}}
 		},
 	}, server.Options{
-		Version: "0.0.0-test", Architecture: "x86_64", Heartbeat: 50 * time.Millisecond,
+		Version: "0.0.0-test", Architecture: "x86_64", Heartbeat: 50 * time.Millisecond, BodyTimeout: l.bodyTimeout,
 		Power: func(action string) { l.power <- action }, Logger: slog.New(slog.NewTextHandler(l.log, nil)),
 	})
 	remote, err := net.Listen("tcp", "127.0.0.1:0")

@@ -76,6 +76,7 @@ type nothing struct{}
 // add registers a route. Whatever fn returns as an error becomes a problem.
 func add[I, O any](s *Server, op huma.Operation, fn func(context.Context, *I) (*O, error)) {
 	prepare(&op)
+	op.BodyReadTimeout = s.opts.BodyTimeout
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := fn(ctx, in)
 		if err != nil {

@@ -1,10 +1,14 @@
 package server_test
 
 import (
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -254,4 +258,26 @@ func TestPanicsAreProblems(t *testing.T) {
 	assert.Equal(t, "internal", a.code())
 	assert.NotContains(t, a.body, "secret")
 	assert.Contains(t, l.log.String(), "handler panicked")
+}
+
+// TestWorkOutlastsTheBodysDeadline: the time that a body has to arrive is not
+// the time that the request has.
+func TestWorkOutlastsTheBodysDeadline(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, func(l *lab) { l.bodyTimeout = 200 * time.Millisecond })
+	a := l.do("user", "POST", "/v1/packages/hello-world/actions/slow/runs", `{"input":{}}`)
+	assert.Equal(t, 200, a.status, a.body)
+}
+
+func TestASlowBodyIsGivenUp(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, func(l *lab) { l.bodyTimeout = 100 * time.Millisecond })
+	c, err := net.Dial("tcp", strings.TrimPrefix(l.url, "http://"))
+	require.NoError(t, err)
+	defer c.Close()
+	fmt.Fprint(c, "POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+	text, err := io.ReadAll(c)
+	require.NoError(t, err)
+	assert.Contains(t, string(text), "408 Request Timeout")
+	assert.Contains(t, string(text), `"code":"timeout"`)
 }

@@ -61,6 +61,7 @@ type Options struct {
 	Power        func(action string) // ends the program; called once the answer is on its way
 	Ready        func() error        // nil once the server can serve packages; nil func means always
 	Heartbeat    time.Duration       // between comments on an idle stream; 0 means 15 s
+	BodyTimeout  time.Duration       // for a JSON body to arrive; 0 means 10 s
 	Logger       *slog.Logger        // nil means silent
 }
 
@@ -73,8 +74,12 @@ type Server struct {
 	api     huma.API
 	handler http.Handler
 
-	ctx     context.Context // done at Shutdown: ends the streams
-	cancel  context.CancelFunc
+	ctx    context.Context // done at Shutdown: ends the streams
+	cancel context.CancelFunc
+
+	requests       context.Context // parent of every request's; done some time after Shutdown began
+	cancelRequests context.CancelFunc
+
 	streams atomic.Int64
 	uploads atomic.Int64
 
@@ -92,6 +97,10 @@ func New(d Deps, o Options) *Server {
 	if s.opts.Heartbeat == 0 {
 		s.opts.Heartbeat = 15 * time.Second
 	}
+	if s.opts.BodyTimeout == 0 {
+		s.opts.BodyTimeout = 10 * time.Second
+	}
+	s.requests, s.cancelRequests = context.WithCancel(context.Background())
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 
 	router := chi.NewMux()
@@ -136,6 +145,7 @@ func (s *Server) Serve(l net.Listener, local bool) error {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
+		BaseContext:       func(net.Listener) context.Context { return s.requests },
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	s.mu.Lock()
@@ -151,19 +161,29 @@ func (s *Server) Serve(l net.Listener, local bool) error {
 	return nil
 }
 
-// Shutdown closes the listeners, ends the streams, and waits until the
-// requests in progress are answered or ctx is done, when it cuts them off.
+// lastCall is how long requests may go on after Shutdown before their context
+// is cancelled.
+const lastCall = 3 * time.Second
+
+// Shutdown closes the listeners, ends streams and uploads, and waits until the
+// other requests are answered or ctx is done, when it cuts them off.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
 	servers := s.servers
 	s.mu.Unlock()
 	s.cancel()
-	var errs []error
-	for _, srv := range servers {
-		if err := srv.Shutdown(ctx); err != nil {
-			errs = append(errs, err, srv.Close())
-		}
+	defer s.cancelRequests()
+	defer time.AfterFunc(lastCall, s.cancelRequests).Stop()
+	var wg sync.WaitGroup
+	errs := make([]error, len(servers))
+	for i, srv := range servers {
+		wg.Go(func() {
+			if err := srv.Shutdown(ctx); err != nil {
+				errs[i] = errors.Join(err, srv.Close())
+			}
+		})
 	}
+	wg.Wait()
 	return errors.Join(errs...)
 }

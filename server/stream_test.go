@@ -420,3 +420,24 @@ func TestAClientThatGoesAwayEndsItsUpload(t *testing.T) {
 	assert.Equal(t, operation.Failed, end.Status)
 	assert.Equal(t, "truncated", end.Problem.Code)
 }
+
+func TestShutdownEndsUploads(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	c, err := net.Dial("tcp", strings.TrimPrefix(l.url, "http://"))
+	require.NoError(t, err)
+	defer c.Close()
+	fmt.Fprintf(c, "POST /v1/packages:sideload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 1000\r\n\r\nabc", l.token)
+	<-l.services.received
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	stopped := make(chan error, 1)
+	go func() { stopped <- l.server.Shutdown(ctx) }()
+	buf := make([]byte, 4096)
+	n, err := c.Read(buf)
+	require.NoError(t, err)
+	assert.Contains(t, string(buf[:n]), "503 Service Unavailable")
+	assert.Contains(t, string(buf[:n]), `"code":"stopping"`)
+	c.Close()
+	require.NoError(t, <-stopped)
+}

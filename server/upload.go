@@ -19,6 +19,8 @@ const (
 	uploadStall = 60 * time.Second // without a byte, after which an upload is given up
 	drainTime   = 30 * time.Second // for what a client still sends after a refusal
 	drainBytes  = 1 << 30
+
+	drainStopping = 500 * time.Millisecond // the same while the server stops
 )
 
 type uploadKey struct{}
@@ -76,15 +78,18 @@ func (u *upload) Close() error {
 	return u.rc.SetReadDeadline(time.Unix(1, 0))
 }
 
-// drain reads on for a while after the answer.
-func (u *upload) drain() {
+// drain reads on for a while after the answer, a moment only once stopping is
+// done.
+func (u *upload) drain(stopping context.Context) {
 	u.mu.Lock()
 	u.released = true
 	err := u.rc.SetReadDeadline(time.Now().Add(drainTime))
 	u.mu.Unlock()
-	if err == nil {
-		io.Copy(io.Discard, io.LimitReader(u.r, drainBytes)) //nolint:errcheck // the client is gone then
+	if err != nil {
+		return
 	}
+	defer context.AfterFunc(stopping, func() { u.rc.SetReadDeadline(time.Now().Add(drainStopping)) })() //nolint:errcheck // it hurries
+	io.Copy(io.Discard, io.LimitReader(u.r, drainBytes))                                                //nolint:errcheck // the client is gone then
 }
 
 // receiveUpload lets the answer overtake the body. net/http by itself reads on
@@ -98,7 +103,7 @@ func (s *Server) receiveUpload(w http.ResponseWriter, r *http.Request, next http
 	w.Header().Set("Connection", "close")
 	next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), uploadKey{}, u)))
 	if !u.eof.Load() && u.rc.Flush() == nil {
-		u.drain()
+		u.drain(s.ctx)
 	}
 }
 
@@ -119,8 +124,12 @@ func (s *Server) sideload(ctx context.Context, in *sideloadInput) (*started, err
 		return nil, problem.New(http.StatusServiceUnavailable, codeTooMany, "too many uploads at once").WithHeader("Retry-After", "10")
 	}
 	defer s.uploads.Add(-1)
+	defer context.AfterFunc(s.ctx, func() { u.Close() })() //nolint:errcheck // it interrupts Read
 	op, err := s.deps.Services.Sideload(ctx, u, u.size)
-	if err != nil {
+	switch {
+	case err != nil && s.ctx.Err() != nil:
+		return nil, problem.New(http.StatusServiceUnavailable, problem.CodeStopping, "the server is stopping").Because(err)
+	case err != nil:
 		return nil, err
 	}
 	u.w.Header().Del("Connection")
