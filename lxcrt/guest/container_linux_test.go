@@ -83,8 +83,8 @@ func TestContainer(t *testing.T) {
 		h := &host{t: t, alive: map[string]bool{}}
 		stopHost := fakeHost(t, rpc+"/host.sock", h.answer)
 		boot := func() *exec.Cmd {
-			cmd := asInit(t, "--log", "/media/log", "--", nodePath, "-e",
-				`require('/media/init/index.js').index.main('/media/package', '/media/startos/rpc')`)
+			args := append([]string{"--log", "/media/log", "--", nodePath}, node.Args[:len(node.Args)-1]...)
+			cmd := asInit(t, append(args, "-e", `require('/media/init/index.js').index.main('/media/package', '/media/startos/rpc')`)...)
 			cmd.Env = []string{"PATH=" + bin + ":/usr/bin:/bin", "RPC=" + rpc}
 			require.NoError(t, cmd.Start())
 			return cmd

@@ -32,6 +32,11 @@ func TestScriptMatchesSources(t *testing.T) {
 	assert.Contains(t, string(Script), "sha256 "+sum+"\n", "run: npm run build")
 }
 
+func TestProtocol(t *testing.T) {
+	t.Parallel()
+	assert.Contains(t, string(Script), fmt.Sprintf("protocol: %d,", Protocol))
+}
+
 // Building again gives the committed bytes, and the types hold.
 func TestScriptRebuilds(t *testing.T) {
 	t.Parallel()
