@@ -105,6 +105,9 @@ func newBare(b *testing.B) bare {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() {
+		for p := filepath.Join("/run/lxc/lock", dir, ".bare"); strings.HasPrefix(p, "/run/lxc/lock/"); p = filepath.Dir(p) {
+			_ = os.Remove(p)
+		}
 		for _, d := range []string{"monitor", "pivot", "payload", ""} {
 			groups, _ := filepath.Glob("/sys/fs/cgroup/*/lxcrtbench/" + d)
 			for _, g := range groups {

@@ -219,7 +219,13 @@ func (c *Container) awaitProgram(ctx context.Context, life *run, m *launcher.Mon
 		if now, err := os.Readlink(exe); err == nil && now != before {
 			return nil
 		}
-		if !life.init.alive() {
+		over := !life.init.alive()
+		select {
+		case <-m.Done(): // then PID 1 ends as well, if it has not
+			over = true
+		default:
+		}
+		if over {
 			<-m.Done()
 			// It may have run and ended between two looks.
 			if o, ok := readOutcome(c.dir); ok && o.Started {
@@ -407,6 +413,14 @@ func (c *Container) stopLocked(ctx context.Context, o StopOptions) error {
 	case <-t.C:
 		return c.fail("stop", errors.New("PID 1 does not end after SIGKILL"))
 	}
+}
+
+// Restart stops the container if it runs and starts it.
+func (c *Container) Restart(ctx context.Context, o StopOptions) error {
+	if err := c.Stop(ctx, o); err != nil {
+		return err
+	}
+	return c.Start(ctx)
 }
 
 // Destroy stops the container if it runs and removes everything of it.

@@ -151,6 +151,11 @@ func (f *firewall) addElements(c *nftables.Conn, p linkPlan) error {
 func (f *firewall) admit(p linkPlan) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for name, o := range f.links {
+		if name != p.container && (o.addr4.IsValid() && o.addr4 == p.addr4 || o.addr6.IsValid() && o.addr6 == p.addr6) {
+			return fmt.Errorf("%w: addresses %v %v, which %s has", ErrExists, p.addr4, p.addr6, name)
+		}
+	}
 	c, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -210,4 +211,91 @@ func openFiles(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return len(entries)
+}
+
+// TestKilledStarter kills the helper process at random moments of a start: the
+// start fails or the container ends, and nothing stays.
+func TestKilledStarter(t *testing.T) {
+	lab := lxcrttest.NewLab(t)
+	ctx := lxcrttest.Context(t)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 9))
+	failed := 0
+	for range 12 {
+		c, err := lab.Create(ctx, lab.Spec(""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		delay := time.Duration(rnd.IntN(60_000)) * time.Microsecond
+		done := make(chan struct{})
+		started := make(chan struct{})
+		go func() {
+			defer close(done)
+			pid := 0
+			for pid == 0 {
+				select {
+				case <-started:
+					return
+				default:
+					pid = starterOf(c.Dir())
+				}
+			}
+			time.AfterFunc(delay, func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+		}()
+		err = c.Start(ctx)
+		close(started)
+		<-done
+		if err != nil {
+			failed++
+			if c.State() != lxcrt.Stopped {
+				t.Errorf("after %v it is %s", err, c.State())
+			}
+		} else if _, err := c.Wait(ctx); err != nil {
+			t.Errorf("started, then: %v", err)
+		}
+		if err := c.Destroy(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Logf("%d starts failed", failed)
+}
+
+// starterOf finds the helper process of a container's folder, or 0.
+func starterOf(dir string) int {
+	procs, _ := os.ReadDir("/proc")
+	for _, p := range procs {
+		pid, err := strconv.Atoi(p.Name())
+		if err != nil {
+			continue
+		}
+		if b, err := os.ReadFile("/proc/" + p.Name() + "/cmdline"); err == nil && strings.HasPrefix(string(b), "lxcrt-launcher\x00start\x00") && strings.Contains(string(b), dir+"\x00") {
+			return pid
+		}
+	}
+	return 0
+}
+
+// TestNoCgroups: where no cgroup file system is seen, New says so.
+func TestNoCgroups(t *testing.T) {
+	lxcrttest.Need(t, "unshare", "umount")
+	const key = "LXCRT_NO_CGROUPS"
+	if os.Getenv(key) == "" {
+		self, err := os.Open("/proc/self/exe")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer self.Close()
+		cmd := exec.Command("unshare", "-m", "sh", "-c", "umount -l /sys/fs/cgroup && exec /proc/self/fd/3 -test.run '^TestNoCgroups$'")
+		cmd.ExtraFiles = []*os.File{self}
+		cmd.Env = append(os.Environ(), key+"=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return
+	}
+	_, err := lxcrt.New(t.Context(), lxcrt.Options{Dir: t.TempDir(), CgroupParent: "x", LinkPrefix: "x", Table: "x"})
+	if !errors.Is(err, lxcrt.ErrNotSupported) || !strings.Contains(err.Error(), "cgroup file system") {
+		t.Errorf("got %v", err)
+	}
 }

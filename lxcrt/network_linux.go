@@ -105,7 +105,7 @@ func (n *network) uplinkMTU() uint32 {
 // forwarding turns routing on. A link that takes its addresses from router
 // advertisements stops doing so when forwarding is on, unless it is told to go on.
 func forwarding(o Options) error {
-	if o.Subnet6.IsValid() {
+	if on, _ := os.ReadFile("/proc/sys/net/ipv6/conf/all/forwarding"); o.Subnet6.IsValid() && strings.TrimSpace(string(on)) != "1" {
 		confs, err := filepath.Glob("/proc/sys/net/ipv6/conf/*/accept_ra")
 		if err != nil {
 			return err

@@ -51,15 +51,10 @@ func (cl *client) Call(method string, params any) (json.RawMessage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("guest: %s: %w", method, err)
 	}
-	request, err := json.Marshal(map[string]any{
-		"id": 0, "method": method, "params": json.RawMessage(encoded), "callId": strings.ToLower(rand.Text()),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("guest: %s: %w", method, err)
-	}
+	request := request{Method: method, Params: encoded, CallID: strings.ToLower(rand.Text())}
 	deadline := time.Now().Add(cl.patience)
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		result, again, err := cl.try(method, append(request, '\n'))
+		result, again, err := cl.try(&request)
 		if err == nil || !again || time.Now().Add(pause).After(deadline) {
 			return result, err
 		}
@@ -67,16 +62,30 @@ func (cl *client) Call(method string, params any) (json.RawMessage, error) {
 	}
 }
 
-// try makes one attempt; again says that the host may not have seen it.
-func (cl *client) try(method string, request []byte) (result json.RawMessage, again bool, err error) {
-	fail := func(err error) error { return fmt.Errorf("guest: %s over %s: %w", method, cl.socket, err) }
+// request is an effect on the wire. Repeat says that a host may have seen it.
+type request struct {
+	ID     int             `json:"id"`
+	Method string          `json:"method"`
+	Params json.RawMessage `json:"params"`
+	CallID string          `json:"callId"`
+	Repeat bool            `json:"repeat,omitempty"`
+}
+
+// try makes one attempt; again says that another one may be made.
+func (cl *client) try(r *request) (result json.RawMessage, again bool, err error) {
+	fail := func(err error) error { return fmt.Errorf("guest: %s over %s: %w", r.Method, cl.socket, err) }
+	text, err := json.Marshal(r)
+	if err != nil {
+		return nil, false, fail(err)
+	}
 	conn, err := net.Dial("unix", cl.socket)
 	if err != nil {
 		away := errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EAGAIN)
 		return nil, away, fail(err)
 	}
 	defer conn.Close()
-	if _, err := conn.Write(request); err != nil {
+	r.Repeat = true // from now on
+	if _, err := conn.Write(append(text, '\n')); err != nil {
 		return nil, true, fail(err)
 	}
 	line, err := bufio.NewReader(io.LimitReader(conn, maxAnswer)).ReadBytes('\n')
@@ -95,7 +104,7 @@ func (cl *client) try(method string, request []byte) (result json.RawMessage, ag
 		return nil, false, fail(err)
 	}
 	if e := answer.Error; e != nil {
-		return nil, false, &RPCError{Method: method, Code: e.Code, Message: e.Message, Details: errorDetails(e.Data)}
+		return nil, false, &RPCError{Method: r.Method, Code: e.Code, Message: e.Message, Details: errorDetails(e.Data)}
 	}
 	return answer.Result, false, nil
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/selfstead/selfstead/lxcrt"
+	"github.com/selfstead/selfstead/lxcrt/internal/liblxc"
 )
 
 // Leaks fails the test for everything on this machine that has one of the
@@ -25,7 +26,7 @@ func Leaks(t testing.TB, o lxcrt.Options) {
 func leftOf(o lxcrt.Options) []string {
 	var left []string
 	for _, l := range Left(o) {
-		if !strings.HasPrefix(l, "file ") && !strings.HasPrefix(l, "table ") && (!strings.HasPrefix(l, "cgroup ") || !strings.HasSuffix(l, "/"+o.CgroupParent)) {
+		if !strings.HasPrefix(l, "file ") && !strings.HasPrefix(l, "lock ") && !strings.HasPrefix(l, "table ") && (!strings.HasPrefix(l, "cgroup ") || !strings.HasSuffix(l, "/"+o.CgroupParent)) {
 			left = append(left, l)
 		}
 	}
@@ -93,10 +94,8 @@ func Left(o lxcrt.Options) []string {
 			add("file", filepath.Join(o.Dir, e.Name()))
 		}
 	}
-	for _, l := range strings.Split(o.Dir, "\n") {
-		if _, err := os.Stat("/run/lxc/lock" + l); err == nil {
-			add("lock", l)
-		}
+	if _, err := os.Stat("/run/lxc/lock" + liblxc.Path(o.Dir)); err == nil {
+		add("lock", liblxc.Path(o.Dir))
 	}
 	return left
 }

@@ -49,7 +49,13 @@ func testLife(t *testing.T, f Factory) {
 	_, err = c.Stats(ctx)
 	is(t, err, lxcrt.ErrNotRunning)
 
+	twin := l.Spec("")
+	twin.Addr6 = c.Spec().Addr6
+	_, err = l.Create(ctx, twin)
+	is(t, err, lxcrt.ErrExists)
+
 	must(t, c.Start(ctx))
+	must(t, c.Restart(ctx, lxcrt.StopOptions{Grace: -1}))
 	equal(t, MustSh(t, c, "cat /root/note"), "kept")
 	must(t, c.Stop(ctx, lxcrt.StopOptions{Grace: -1}))
 	must(t, c.Destroy(ctx))

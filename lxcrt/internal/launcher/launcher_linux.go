@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,8 +19,9 @@ import (
 // StartHook is the lxc.hook.start-host line that goes with Start. It uses
 // nothing but the shell's builtins. liblxc puts "exec " before it, which with a
 // redirection alone changes nothing, and arguments behind it, which end up with
-// ':'. $PPID is the monitor, whose descriptors 4 and 5 are the pipes.
-const StartHook = `</dev/null; echo "$LXC_PID" >/proc/$PPID/fd/4 && read line </proc/$PPID/fd/5 || exit 1; :`
+// ':'. The launcher leaves its own folder of /proc in LXCRT_SELF, where 4 and 5
+// are the pipes ($PPID would be somebody else once the launcher is dead).
+const StartHook = `</dev/null; echo "$LXC_PID" >$LXCRT_SELF/fd/4 && read line <$LXCRT_SELF/fd/5 || exit 1; :`
 
 // Options tell how the helper process is made.
 type Options struct {
@@ -124,8 +126,19 @@ func (m *Monitor) SendRoot(tree int) error {
 // Ready waits until the container stands complete but for PID 1's program, and
 // returns PID 1 as seen from here. It fails when the monitor ends before.
 func (m *Monitor) Ready(ctx context.Context) (int, error) {
-	stop := context.AfterFunc(ctx, func() { m.ready.Close() })
-	defer stop()
+	// A monitor that is killed can leave a child of liblxc's behind that waits for
+	// it and holds the pipe: its own end has to be looked for as well.
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		select {
+		case <-ctx.Done():
+		case <-m.done:
+		case <-over:
+			return
+		}
+		_ = m.ready.SetReadDeadline(time.Unix(1, 0))
+	}()
 	buf := make([]byte, 32)
 	n, err := m.ready.Read(buf)
 	if ctx.Err() != nil {
@@ -144,10 +157,11 @@ func (m *Monitor) Ready(ctx context.Context) (int, error) {
 	return pid, nil
 }
 
-// complaint returns what the launcher said over the socket, if anything. Its end
-// is closed by then, so that the read does not wait.
+// complaint returns what the launcher said over the socket before it ended, if
+// anything.
 func (m *Monitor) complaint() error {
 	buf := make([]byte, 256)
+	_ = m.sock.SetReadDeadline(time.Now().Add(time.Second)) // an orphan may hold the other end
 	n, err := m.sock.Read(buf)
 	if err != nil || n == 0 {
 		return nil

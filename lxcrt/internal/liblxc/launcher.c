@@ -86,7 +86,7 @@ static void record(const char *file, bool started, int status)
  * PID 1's argv... */
 int launcher_start(int argc, char **argv)
 {
-	char file[4096];
+	char file[4096], self[32];
 	struct lxc_container *c;
 	const char *name, *dir, *path, *outcome;
 	bool ok;
@@ -133,6 +133,8 @@ int launcher_start(int argc, char **argv)
 	 * /etc/subuid lacks, while root may write any map itself. */
 	clearenv();
 	setenv("PATH", "/nonexistent", 1);
+	snprintf(self, sizeof self, "/proc/%d", getpid());
+	setenv("LXCRT_SELF", self, 1);
 
 	c = lxc_container_new(name, path);
 	if (!c) {

@@ -34,13 +34,21 @@ function describe(error: { message: string; data?: unknown }): string {
   return text
 }
 
-/** No whole answer came, so the host may not have seen the request. */
-class Interrupted extends Error {}
+/** No whole answer came. Unless it was sent, the host has not seen the request. */
+class Interrupted extends Error {
+  readonly sent: boolean
+
+  constructor(message: string, sent: boolean) {
+    super(message)
+    this.sent = sent
+  }
+}
 
 /**
  * Calls effects over host.sock, a connection for each. The host may restart at
  * any time: a call without an answer is sent again, under the same call id, by
- * which the host knows a repetition.
+ * which the host knows a repetition. If an earlier host may have seen it, the
+ * request says so too: `repeat` is true.
  */
 export class HostClient {
   private readonly path: string
@@ -57,17 +65,19 @@ export class HostClient {
 
   async call(method: string, params: Record<string, unknown>): Promise<unknown> {
     const id = ++this.lastId
-    const request = JSON.stringify({ id, method, params, callId: randomUUID() }) + '\n'
+    const request: Record<string, unknown> = { id, method, params, callId: randomUUID() }
+    let text = JSON.stringify(request) + '\n'
     let since = 0
     for (;;) {
       await this.away
       try {
-        return read(method, await this.inTurn(request))
+        return read(method, await this.inTurn(text))
       } catch (e) {
         if (!(e instanceof Interrupted)) throw e
         const now = Date.now()
         since ||= now
         if (now - since > this.patience) throw new Error(`${e.message}@${method}`)
+        if (e.sent) text = JSON.stringify({ ...request, repeat: true }) + '\n'
       }
       this.away ??= this.comeback().finally(() => (this.away = null))
     }
@@ -115,8 +125,12 @@ export class HostClient {
     return new Promise((resolve, reject) => {
       const reader = new LineReader()
       let problem = 'the host closed the connection'
+      let sent = false
       const socket = net.connect(this.path)
-      socket.on('connect', () => socket.write(request))
+      socket.on('connect', () => {
+        sent = true
+        socket.write(request)
+      })
       socket.on('data', chunk => {
         const [line] = reader.feed(chunk)
         if (line === undefined) return
@@ -130,7 +144,7 @@ export class HostClient {
       socket.on('error', e => {
         problem = e.message
       })
-      socket.on('close', () => reject(new Interrupted(problem)))
+      socket.on('close', () => reject(new Interrupted(problem, sent)))
     })
   }
 }
