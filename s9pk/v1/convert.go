@@ -17,6 +17,7 @@ import (
 	"github.com/selfstead/selfstead/s9pk/exver"
 	"github.com/selfstead/selfstead/s9pk/merkle"
 	"github.com/selfstead/selfstead/s9pk/pack/image"
+	"github.com/selfstead/selfstead/s9pk/validate"
 )
 
 // renamed gives packages whose name now belongs to a newer one another id.
@@ -161,6 +162,26 @@ func (a *Archive) Convert(ctx context.Context, o ConvertOptions) (*merkle.Direct
 		return nil, nil, err
 	}
 	return root, m, nil
+}
+
+// ConvertFile converts the package, signs it with key and writes it to path, which
+// appears only when it is complete. Scratch, where it is not given, is a directory
+// beside path that is gone afterwards. The result is checked as a package.
+func (a *Archive) ConvertFile(ctx context.Context, path string, key s9pk.Signer, o ConvertOptions) (m *s9pk.Manifest, err error) {
+	if o.Scratch == "" {
+		if o.Scratch, err = os.MkdirTemp(filepath.Dir(path), ".convert-*"); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(o.Scratch)) }()
+	}
+	root, m, err := a.Convert(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	if _, breaches := s9pk.Require(root, m, ""); validate.Err(breaches) != nil {
+		return nil, validate.Err(breaches)
+	}
+	return m, s9pk.WriteFile(ctx, path, root, key, s9pk.WriteOptions{})
 }
 
 type converter struct {

@@ -242,17 +242,18 @@ func TestConvert(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, m, err := a.Convert(ctx, ConvertOptions{Scratch: t.TempDir()})
+	dir := t.TempDir()
+	file := filepath.Join(dir, "new.s9pk")
+	m, err := a.ConvertFile(ctx, file, s9pktest.Key("new"), ConvertOptions{})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 	if m.ID != "ghost-legacy" || m.Version.String() != "5.1.2:3" || m.Title != "Ghost (Legacy)" || !m.HardwareAcceleration ||
 		!slices.Equal(m.Volumes, []string{"embassy", "main"}) || !m.Dependencies["lnd"].Optional || m.OSVersion.String() != "0.3.5" {
 		t.Errorf("manifest: %+v", m)
-	}
-	file := filepath.Join(t.TempDir(), "new.s9pk")
-	if err := s9pk.WriteFile(ctx, file, root, s9pktest.Key("new"), s9pk.WriteOptions{NoSync: true}); err != nil {
-		t.Fatal(err)
 	}
 	n, err := s9pk.OpenFile(file, s9pk.Options{Package: true})
 	if err != nil {
