@@ -1,5 +1,5 @@
 'use strict';
-// Made from src by build.mjs; edit there. Sources: sha256 0e4226dc5378316310bad79545bf3ac13fe3b90cf8c997592ca2df48b8c530db
+// Made from src by build.mjs; edit there. Sources: sha256 45f49fd3a866e663d8af0399c153973244e79f9ed13a87a41bfedc43d72e7e2b
 const outer = require;
 const loaded = {};
 function load(name) {
@@ -713,6 +713,11 @@ function describe(error) {
     return text;
 }
 class Interrupted extends Error {
+    sent;
+    constructor(message, sent) {
+        super(message);
+        this.sent = sent;
+    }
 }
 class HostClient {
     path;
@@ -727,12 +732,13 @@ class HostClient {
     }
     async call(method, params) {
         const id = ++this.lastId;
-        const request = JSON.stringify({ id, method, params, callId: (0, node_crypto_1.randomUUID)() }) + '\n';
+        const request = { id, method, params, callId: (0, node_crypto_1.randomUUID)() };
+        let text = JSON.stringify(request) + '\n';
         let since = 0;
         for (;;) {
             await this.away;
             try {
-                return read(method, await this.inTurn(request));
+                return read(method, await this.inTurn(text));
             }
             catch (e) {
                 if (!(e instanceof Interrupted))
@@ -741,6 +747,8 @@ class HostClient {
                 since ||= now;
                 if (now - since > this.patience)
                     throw new Error(`${e.message}@${method}`);
+                if (e.sent)
+                    text = JSON.stringify({ ...request, repeat: true }) + '\n';
             }
             this.away ??= this.comeback().finally(() => (this.away = null));
         }
@@ -782,8 +790,12 @@ class HostClient {
         return new Promise((resolve, reject) => {
             const reader = new lines_1.LineReader();
             let problem = 'the host closed the connection';
+            let sent = false;
             const socket = net.connect(this.path);
-            socket.on('connect', () => socket.write(request));
+            socket.on('connect', () => {
+                sent = true;
+                socket.write(request);
+            });
             socket.on('data', chunk => {
                 const [line] = reader.feed(chunk);
                 if (line === undefined)
@@ -799,7 +811,7 @@ class HostClient {
             socket.on('error', e => {
                 problem = e.message;
             });
-            socket.on('close', () => reject(new Interrupted(problem)));
+            socket.on('close', () => reject(new Interrupted(problem, sent)));
         });
     }
 }
