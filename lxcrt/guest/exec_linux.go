@@ -14,9 +14,6 @@ import (
 
 // execJoin runs a further command in the namespaces of a launched subcontainer.
 func execJoin(c *call, o *subcontainerOptions) error {
-	if len(o.Command) == 0 {
-		return usagef("subcontainer exec: the command is missing")
-	}
 	for _, ns := range []struct {
 		name string
 		kind int
@@ -36,11 +33,9 @@ func execJoin(c *call, o *subcontainerOptions) error {
 }
 
 // execCommand becomes the command: a mount namespace of its own with o.Root as
-// the root, the user's credentials, then execve. It returns only on error, or when told to stop before.
+// the root, the user's credentials, then execve. Without a command it becomes
+// the user's shell. It returns only on error, or when told to stop before.
 func execCommand(c *call, o *subcontainerOptions) error {
-	if len(o.Command) == 0 {
-		return usagef("subcontainer exec-command: the command is missing")
-	}
 	if err := o.dieWithParent(); err != nil {
 		return err
 	}
@@ -78,6 +73,13 @@ func execCommand(c *call, o *subcontainerOptions) error {
 	if err := o.dieWithParent(); err != nil { // changing credentials cleared the first request
 		return err
 	}
+	command := o.Command
+	if len(command) == 0 {
+		command = []string{cred.Shell}
+		if cred.Shell == "" {
+			command[0] = "/bin/sh"
+		}
+	}
 	dir := o.Workdir
 	if dir == "" {
 		dir = "/"
@@ -89,7 +91,7 @@ func execCommand(c *call, o *subcontainerOptions) error {
 	case <-o.stopped:
 		return nil
 	default:
-		return execve(o.Command, env)
+		return execve(command, env)
 	}
 }
 

@@ -69,17 +69,17 @@ func TestResolveUser(t *testing.T) {
 	const passwd = "root:x:0:0:root:/root:/bin/bash\nbroken\nbad:x:y:0::/:\napp:x:1000:1001:App:/home/app:/bin/sh\r\nlast:x:5:6::/l:"
 	const group = "root:x:0:\napp:x:1001:\nwheel:x:10:app,last\naudio:x:29:other, app"
 	for spec, want := range map[string]credentials{
-		"":            {0, 0, nil, "/root"},
-		"root":        {0, 0, nil, "/root"},
-		"app":         {1000, 1001, []uint32{10, 29}, "/home/app"},
-		"1000":        {1000, 1001, []uint32{10, 29}, "/home/app"},
-		"app:audio":   {1000, 29, []uint32{10, 29}, "/home/app"},
-		"app:77":      {1000, 77, []uint32{10, 29}, "/home/app"},
-		"4242":        {4242, 0, nil, ""},
-		"4242:wheel":  {4242, 10, nil, ""},
-		":wheel":      {0, 10, nil, "/root"},
-		"last:":       {5, 6, []uint32{10}, "/l"},
-		"4242:424242": {4242, 424242, nil, ""},
+		"":            {0, 0, nil, "/root", "/bin/bash"},
+		"root":        {0, 0, nil, "/root", "/bin/bash"},
+		"app":         {1000, 1001, []uint32{10, 29}, "/home/app", "/bin/sh"},
+		"1000":        {1000, 1001, []uint32{10, 29}, "/home/app", "/bin/sh"},
+		"app:audio":   {1000, 29, []uint32{10, 29}, "/home/app", "/bin/sh"},
+		"app:77":      {1000, 77, []uint32{10, 29}, "/home/app", "/bin/sh"},
+		"4242":        {4242, 0, nil, "", ""},
+		"4242:wheel":  {4242, 10, nil, "", ""},
+		":wheel":      {0, 10, nil, "/root", "/bin/bash"},
+		"last:":       {5, 6, []uint32{10}, "/l", ""},
+		"4242:424242": {4242, 424242, nil, "", ""},
 	} {
 		got, err := resolveUser(spec, passwd, group)
 		assert.NoError(t, err, spec)

@@ -75,6 +75,13 @@ func TestLaunchAndExec(t *testing.T) {
 		assert.Contains(t, out, "1234:2000 file option /usr/bin:/bin:/image\n")
 		assert.Contains(t, out, "line 3")
 
+		shell := startContainer("subcontainer", "exec", "--user", "app", root)
+		shell.Stdin = strings.NewReader("echo shell of $(id -un); exit 4\n")
+		text, err := shell.Output()
+		assert.Error(t, err)
+		assert.Equal(t, 4, shell.ProcessState.ExitCode())
+		assert.Equal(t, "shell of app\n", string(text))
+
 		out, code = run(t, root, nil, "no-such-command")
 		assert.Equal(t, 127, code, out)
 		out, code = run(t, root, []string{"--user=nobody-here"}, "true")

@@ -11,6 +11,7 @@ type credentials struct {
 	UID, GID uint32
 	Groups   []uint32 // supplementary
 	Home     string   // "" when the user has no passwd entry
+	Shell    string   // the same
 }
 
 // resolveUser finds spec ("user", "user:group", names or numbers, "" for root)
@@ -33,7 +34,7 @@ func resolveUser(spec, passwd, group string) (credentials, error) {
 		if !ok {
 			continue
 		}
-		c.UID, c.GID, c.Home, name, found = entryUID, gid, fields[5], fields[0], true
+		c.UID, c.GID, c.Home, c.Shell, name, found = entryUID, gid, fields[5], fields[6], fields[0], true
 		break
 	}
 	if !found {
