@@ -24,9 +24,6 @@ type (
 		ID   string `path:"id" maxLength:"200" doc:"id of the package" example:"hello-world"`
 		Body api.DesiredState
 	}
-	sideloadInput struct {
-		ContentType string `header:"Content-Type" doc:"application/octet-stream"`
-	}
 )
 
 func (s *Server) packageRoutes() {

@@ -32,7 +32,9 @@ type upload struct {
 	r    io.ReadCloser
 	w    http.ResponseWriter
 	rc   *http.ResponseController
-	size int64
+	size int64 // -1: unknown
+
+	contentType string
 
 	mu       sync.Mutex
 	deadline time.Time
@@ -98,7 +100,7 @@ func (u *upload) drain(stopping context.Context) {
 // is closed after a refusal; what the client still sends is read for a while
 // first, because a reset on top of unread bytes can cost it the answer.
 func (s *Server) receiveUpload(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	u := &upload{r: r.Body, w: w, rc: http.NewResponseController(w), size: r.ContentLength}
+	u := &upload{r: r.Body, w: w, rc: http.NewResponseController(w), size: r.ContentLength, contentType: r.Header.Get("Content-Type")}
 	u.rc.EnableFullDuplex() //nolint:errcheck // HTTP/2 always is; test recorders do not matter
 	w.Header().Set("Connection", "close")
 	next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), uploadKey{}, u)))
@@ -108,15 +110,15 @@ func (s *Server) receiveUpload(w http.ResponseWriter, r *http.Request, next http
 }
 
 // sideload hands the body on as it arrives.
-func (s *Server) sideload(ctx context.Context, in *sideloadInput) (*started, error) {
+func (s *Server) sideload(ctx context.Context, _ *nothing) (*started, error) {
 	u, _ := ctx.Value(uploadKey{}).(*upload)
 	if u == nil {
 		return nil, problem.New(http.StatusBadRequest, codeBadRequest, "the request has no body")
 	}
-	if in.ContentType != "" {
-		if kind, _, err := mime.ParseMediaType(in.ContentType); err != nil || kind == "application/json" || kind == "multipart/form-data" {
+	if u.contentType != "" {
+		if kind, _, err := mime.ParseMediaType(u.contentType); err != nil || kind == "application/json" || kind == "multipart/form-data" {
 			return nil, problem.New(http.StatusUnsupportedMediaType, codeMediaType, "the body is the file itself, as application/octet-stream").
-				WithField("header.Content-Type", "not application/octet-stream", in.ContentType)
+				WithField("header.Content-Type", "not application/octet-stream", u.contentType)
 		}
 	}
 	if s.uploads.Add(1) > maxUploads {
