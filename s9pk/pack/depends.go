@@ -180,14 +180,12 @@ func (p *packer) fromPackage(ctx context.Context, where string) (title s9pk.Loca
 		}
 		defer a.Close()
 	} else {
-		r, err := remote.Open(ctx, where, remote.Options{Client: p.Client})
+		p, err := remote.OpenPackage(ctx, where, remote.Options{Client: p.Client}, s9pk.Options{})
 		if err != nil {
 			return title, nil, "", err
 		}
-		defer r.Close()
-		if a, err = s9pk.Open(r, r.Size(), s9pk.Options{}); err != nil {
-			return title, nil, "", err
-		}
+		defer p.Close()
+		a = p.Archive
 	}
 	m, err := a.Manifest(ctx)
 	if err != nil {

@@ -131,11 +131,10 @@ func TestLargePackage(t *testing.T) {
 			require.NoError(t, local.WriteOutboard(ctx, &ob, merkle.DefaultGroup, nil))
 			s := serveReader(t, map[string]io.ReadSeeker{"/p.s9pk": section(), "/p.s9pk.obao": bytes.NewReader(ob.Bytes())})
 
-			r, err := Open(ctx, s.URL+"/p.s9pk", Options{})
+			a, err := OpenPackage(ctx, s.URL+"/p.s9pk?"+local.Commitment().Query().Encode(), Options{}, s9pk.Options{})
 			require.NoError(t, err)
-			defer r.Close()
-			a, err := s9pk.Open(r, r.Size(), s9pk.Options{})
-			require.NoError(t, err)
+			defer a.Close()
+			r := a.Reader
 			_, err = a.RawManifest()
 			require.NoError(t, err)
 			require.LessOrEqual(t, r.Stats().Bytes, int64(256<<10), "inspecting %d MB", pkg.size>>20)
@@ -143,12 +142,8 @@ func TestLargePackage(t *testing.T) {
 			t.Logf("inspected with %+v", r.Stats())
 
 			// the first megabyte, proven by the outboard
-			or, err := Open(ctx, s.URL+"/p.s9pk.obao", Options{})
+			outboard, err := a.Outboard(ctx)
 			require.NoError(t, err)
-			defer or.Close()
-			outboard, err := s9pk.OpenOutboard(or, or.Size())
-			require.NoError(t, err)
-			require.Equal(t, a.Commitment().RootSighash, outboard.Root())
 			f, err := a.File("images/x86_64/main.squashfs")
 			require.NoError(t, err)
 			proof, err := outboard.Proof(f.Hash, f.Size)
@@ -156,9 +151,14 @@ func TestLargePackage(t *testing.T) {
 			b := make([]byte, 1<<20)
 			_, err = io.ReadFull(s9pk.NewReader(f, proof), b)
 			require.NoError(t, err)
-			got := r.Stats().Bytes + or.Stats().Bytes
+			got := r.Stats().Bytes + a.outboard.Stats().Bytes
 			t.Logf("first megabyte with %d bytes, %.2f %% of the file", got, 100*float64(got)/float64(pkg.size))
 			require.LessOrEqual(t, got, pkg.size/100)
+
+			other := local.Commitment()
+			other.RootSighash[0] ^= 1
+			_, err = OpenPackage(ctx, s.URL+"/p.s9pk?"+other.Query().Encode(), Options{}, s9pk.Options{})
+			require.ErrorIs(t, err, s9pk.ErrCommitment)
 		})
 	}
 }

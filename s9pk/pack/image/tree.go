@@ -39,10 +39,13 @@ func newDir(layer int) *node {
 	return &node{hdr: tar.Header{Typeflag: tar.TypeDir, Mode: 0o755}, children: map[string]*node{}, layer: layer}
 }
 
+// maxName is Linux's PATH_MAX: longer names could not be unpacked.
+const maxName = 4096
+
 // clean turns an entry's name into its parts; the root has none.
 func clean(name string) ([]string, error) {
-	if strings.ContainsRune(name, 0) {
-		return nil, fmt.Errorf("%w: name %q", ErrLayer, name)
+	if strings.ContainsRune(name, 0) || len(name) > maxName {
+		return nil, fmt.Errorf("%w: name %.80q", ErrLayer, name)
 	}
 	name = path.Clean("/" + name) // a leading ".." cannot leave the root
 	if name == "/" {

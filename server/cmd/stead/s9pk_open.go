@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/url"
 	"os"
 	"strings"
 
@@ -20,7 +19,7 @@ import (
 type opened struct {
 	*s9pk.Archive
 	name   string
-	remote *remote.Reader // nil for a file
+	remote *remote.Package // nil for a file
 	closes []func() error
 }
 
@@ -28,8 +27,7 @@ func isURL(name string) bool {
 	return strings.HasPrefix(name, "http://") || strings.HasPrefix(name, "https://")
 }
 
-// openPackage opens and proves all but the bodies. A URL may carry the commitment
-// that the package must have, as registries write it.
+// openPackage opens and proves all but the bodies.
 func openPackage(ctx context.Context, name string, o s9pk.Options) (*opened, error) {
 	if !isURL(name) {
 		a, err := s9pk.OpenFile(name, o)
@@ -38,22 +36,11 @@ func openPackage(ctx context.Context, name string, o s9pk.Options) (*opened, err
 		}
 		return &opened{Archive: a, name: name, closes: []func() error{a.Close}}, nil
 	}
-	u, err := url.Parse(name)
+	p, err := remote.OpenPackage(ctx, name, remote.Options{}, o)
 	if err != nil {
 		return nil, err
 	}
-	if o.Commitment, err = merkle.CommitmentFromQuery(u.Query()); err != nil {
-		return nil, err
-	}
-	r, err := remote.Open(ctx, name, remote.Options{})
-	if err != nil {
-		return nil, err
-	}
-	a, err := s9pk.Open(r, r.Size(), o)
-	if err != nil {
-		return nil, errors.Join(err, r.Close())
-	}
-	return &opened{Archive: a, name: name, remote: r, closes: []func() error{r.Close}}, nil
+	return &opened{Archive: p.Archive, name: name, remote: p, closes: []func() error{p.Close}}, nil
 }
 
 // Close ends what was opened, last first.
@@ -69,7 +56,7 @@ func (o *opened) Close() error {
 // expect tells the reader of a URL that the whole of a part will be read.
 func (o *opened) expect(off, n int64) {
 	if o.remote != nil {
-		o.remote.Expect(off, n)
+		o.remote.Reader.Expect(off, n)
 	}
 }
 
@@ -118,47 +105,45 @@ func (o *opened) member(ctx context.Context, f *s9pk.File) (io.ReaderAt, error) 
 // outboard finds what proves parts of a body in the file beside the package; nil
 // where there is none, or where it belongs to another package.
 func (o *opened) outboard(ctx context.Context, f *s9pk.File) (*merkle.Proof, error) {
-	var r io.ReaderAt
-	var size int64
-	if o.remote == nil {
-		file, err := os.Open(o.name + s9pk.OutboardSuffix)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		o.closes = append(o.closes, file.Close)
-		fi, err := file.Stat()
-		if err != nil {
-			return nil, err
-		}
-		r, size = file, fi.Size()
-	} else {
-		if f.Size <= inMemory {
-			return nil, nil // reading it whole is as cheap
-		}
-		u, err := url.Parse(o.name)
-		if err != nil {
-			return nil, err
-		}
-		u.Path += s9pk.OutboardSuffix
-		rr, err := remote.Open(ctx, u.String(), remote.Options{Attempts: 2})
-		if err != nil {
-			return nil, nil // a server need not have one
-		}
-		o.closes = append(o.closes, rr.Close)
-		r, size = rr, rr.Size()
-	}
-	ob, err := s9pk.OpenOutboard(r, size)
-	if err != nil || ob.Root() != o.Commitment().RootSighash {
-		return nil, nil // it helps or it does not; nothing is taken on its word
+	ob, err := o.openOutboard(ctx, f)
+	if err != nil || ob == nil || ob.Root() != o.Commitment().RootSighash {
+		return nil, err
 	}
 	p, err := ob.Proof(f.Hash, f.Size)
 	if err != nil {
-		return nil, nil
+		return nil, nil // it helps or it does not; nothing is taken on its word
 	}
 	return p, nil
+}
+
+func (o *opened) openOutboard(ctx context.Context, f *s9pk.File) (*s9pk.Outboard, error) {
+	if o.remote != nil {
+		if f.Size <= inMemory {
+			return nil, nil // reading it whole is as cheap
+		}
+		ob, err := o.remote.Outboard(ctx)
+		if err != nil {
+			return nil, ctx.Err() // a server need not have one
+		}
+		return ob, nil
+	}
+	file, err := os.Open(o.name + s9pk.OutboardSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	o.closes = append(o.closes, file.Close)
+	fi, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	ob, err := s9pk.OpenOutboard(file, fi.Size())
+	if err != nil {
+		return nil, nil
+	}
+	return ob, nil
 }
 
 // inside is a path within a package, perhaps within a squashfs member of it.
