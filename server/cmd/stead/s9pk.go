@@ -46,7 +46,7 @@ func verdict(err error) error {
 	}
 	for _, u := range untrusted {
 		if errors.Is(err, u) {
-			return &statusError{exitUntrusted, oneLine{err}}
+			return &statusError{exitUntrusted, oneLine{hint(err)}}
 		}
 	}
 	return err
@@ -76,7 +76,8 @@ trusted; 1 when anything else goes wrong.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.AddCommand(newInitCommand(), newPackCommand(), newInspectCommand(), newVerifyCommand(), newListCommand(), newCatCommand(),
-		newExtractCommand(), newEditCommand(), newSignCommand(), newOutboardCommand(), newKeyCommand())
+		newExtractCommand(), newEditCommand(), newConvertCommand(), newSignCommand(),
+		newOutboardCommand(), newKeyCommand())
 	for _, c := range cmd.Commands() {
 		judged(c)
 	}

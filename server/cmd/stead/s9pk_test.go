@@ -324,3 +324,36 @@ func TestS9pkPack(t *testing.T) {
 		require.Equal(t, 1, status, args)
 	}
 }
+
+func TestS9pkConvert(t *testing.T) {
+	imageFile(t) // needs mksquashfs
+	old := "testdata/ghost-v1.s9pk"
+	key, dir := keyFile(t), t.TempDir()
+	_, errs, status := runS9pk("verify", old)
+	require.Equal(t, exitUntrusted, status)
+	require.Contains(t, errs, "`stead s9pk convert` makes one of version 2 of it")
+	b, err := os.ReadFile(old)
+	require.NoError(t, err)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(b))
+	}))
+	defer srv.Close()
+	for i, from := range []string{old, srv.URL + "/old.s9pk"} {
+		out := filepath.Join(dir, string(rune('a'+i)))
+		require.Contains(t, good(t, "convert", from, "-o", out, "--key", key), "ghost-legacy 5.1.2:3")
+		good(t, "verify", "--package", out)
+		require.Equal(t, "from amd64", good(t, "cat", out+"!/images/x86_64/main.squashfs/etc/hello"))
+	}
+	again := filepath.Join(dir, "again")
+	good(t, "convert", filepath.Join(dir, "a"), "-o", again)
+	require.Equal(t, inspect(t, filepath.Join(dir, "a")).Signer, inspect(t, again).Signer)
+
+	b[len(b)-1] ^= 1
+	bad := filepath.Join(dir, "bad")
+	require.NoError(t, os.WriteFile(bad, b, 0o644))
+	_, errs, status = runS9pk("convert", bad, "--key", key)
+	require.Equal(t, exitUntrusted, status, errs)
+	after, err := os.ReadFile(bad)
+	require.NoError(t, err)
+	require.Equal(t, b, after)
+}
