@@ -61,6 +61,30 @@ func TestFailedInstall(t *testing.T) {
 	require.Contains(t, l.get("http://"+serverAddr+":18080/file?path=/data/inits"), "update\nupdate\n")
 }
 
+// A set-up that never ends can be given up.
+func TestHungInit(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.start()
+	l.install(build(t, testPackage{ID: "alpha", Port: 18080, Code: map[string]any{"hangInit": true}}))
+	l.healthy("alpha")
+	hung := l.dir + "/volumes/alpha/data/main/hung"
+	rebuild := func() {
+		l.json("POST", "/v1/packages/alpha:rebuild", "", 202, nil)
+	}
+	rebuild()
+	l.await("the hang", 20*time.Second, func() bool { _, err := os.Stat(hung); return err == nil })
+	rebuild()
+	l.healthy("alpha")
+	require.NoError(t, os.Remove(hung))
+	rebuild()
+	l.await("the hang", 20*time.Second, func() bool { _, err := os.Stat(hung); return err == nil })
+	var op operation.Operation
+	l.json("DELETE", "/v1/packages/alpha", "", 202, &op)
+	require.Equal(t, operation.Succeeded, l.finish(op.ID).Status)
+	l.nothingLeft("alpha")
+}
+
 func TestTasksAndDependencies(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

@@ -212,7 +212,7 @@ func (u *unit) reconcile(ctx context.Context) {
 // loaded deals with the outcome of a load and returns the count of crashes.
 func (u *unit) loaded(ctx context.Context, err error, crashes int) int {
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, errors.Is(err, errRebuild):
 	case err == nil:
 		u.recheckSoon("")
 	case isCodeFault(err):
@@ -315,7 +315,7 @@ func (u *unit) load(ctx context.Context, kind string) error {
 // begin loads the package's code. On error the container goes, unless the
 // server hands over: whoever comes next joins the init.
 func (u *unit) begin(ctx context.Context, run *instance, kind string) error {
-	err := run.init(ctx, kind)
+	err := u.initialise(ctx, run, kind)
 	if err == nil {
 		return nil
 	}
@@ -329,6 +329,28 @@ func (u *unit) begin(ctx context.Context, run *instance, kind string) error {
 	}
 	return err
 }
+
+// initialise waits for the package's own set-up, for as long as that takes,
+// unless a new container is asked for meanwhile.
+func (u *unit) initialise(ctx context.Context, run *instance, kind string) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	answer := make(chan error, 1)
+	go func() { answer <- run.init(ctx, kind) }()
+	for {
+		select {
+		case err := <-answer:
+			return err
+		case <-u.wake:
+			if u.wantsRebuild() {
+				cancel(errRebuild)
+			}
+		}
+	}
+}
+
+// errRebuild ends the waiting for a container that is not wanted any longer.
+var errRebuild = errors.New("service: a new container is asked for")
 
 // fail shows in the document why the package does not run.
 func (u *unit) fail(ctx context.Context, err error) {

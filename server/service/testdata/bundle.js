@@ -23,6 +23,10 @@ exports.manifest = {}
 exports.init = async ({ effects, kind }) => {
   await fs.appendFile(`${volume}/inits`, `${kind}\n`)
   if (test.failInit && kind !== test.failInit.not) throw new Error('init says no')
+  if (test.hangInit && kind === null && !(await fs.readFile(`${volume}/hung`).catch(() => null))) {
+    await fs.writeFile(`${volume}/hung`, '')
+    await new Promise(() => setInterval(() => {}, 1000))
+  }
   if (test.slowInit) await new Promise(done => setTimeout(done, test.slowInit))
   const version = await effects.getDataVersion()
   if (version === null) await effects.setDataVersion({ version: test.version })
