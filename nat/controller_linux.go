@@ -40,7 +40,9 @@ type Controller struct {
 	gen     uint32 // generation at which the kernel was known to match; 0 when not known
 	fresh   bool   // there was no table before the first Apply
 	swept   bool   // flows of forwards that died with an earlier process are gone
+	unpin   bool   // clients may be pinned to ports that were not forwarded before
 	monitor *monitor
+	keeper  *flowKeeper
 
 	records map[string]map[uint32]string // what we changed outside the table, as it is noted there; nil: not read yet
 	wanted  map[string]map[uint32]bool   // what has to be changed there
@@ -84,12 +86,21 @@ func (c *Controller) open() (err error) {
 				return err
 			}
 		}
+		if c.keeper, err = openFlowKeeper(c); err != nil {
+			return err
+		}
 		c.monitor, err = openMonitor(c)
 		return err
 	})
 }
 
 func (c *Controller) release() {
+	if c.monitor != nil {
+		c.monitor.stop()
+	}
+	if c.keeper != nil {
+		c.keeper.stop()
+	}
 	for _, s := range []*socket{c.nft, c.route, c.flows} {
 		if s != nil {
 			s.close()
@@ -110,7 +121,6 @@ func (c *Controller) Close() error {
 	}
 	c.closed = true
 	c.mu.Unlock()
-	c.monitor.stop()
 	c.release()
 	return nil
 }
@@ -143,15 +153,15 @@ func (c *Controller) Apply(ctx context.Context, cfg Config) error {
 		return err
 	}
 	c.remember(e)
-	switch {
-	case stale, !c.swept && !c.fresh:
+	if stale || !c.swept && !c.fresh {
 		c.swept = false // until it is done: with the next Apply, if not now
 		if err := c.sweep(); err != nil {
 			return err
 		}
 		c.swept = true
-	case !c.swept:
-		c.monitor.poke() // nothing was forwarded before; flows of a deleted table can wait
+	}
+	if !c.swept || c.unpin {
+		c.keeper.poke() // nothing that was in force is concerned
 	}
 	return nil
 }
@@ -228,30 +238,30 @@ func (c *Controller) restore(ctx context.Context) {
 // sync writes the difference between plan and kernel.
 func (c *Controller) sync(ctx context.Context) (stale bool, err error) {
 	wrote := uint32(0) // the generation that our last transaction made
-	for range maxTries {
+	for try := range maxTries {
 		if err := ctx.Err(); err != nil {
 			return false, err
 		}
-		work, err := c.difference()
+		work, err := c.difference(try >= looseFrom)
 		if errors.Is(err, errMoved) {
 			continue
 		}
 		if err != nil {
 			return false, err
 		}
-		stale = stale || work.stale()
+		stale, c.unpin = stale || work.stale(), c.unpin || work.opens()
 		c.fresh = c.fresh || work.fresh && !c.applied
 		if work.empty() {
 			c.gen = work.gen
 			c.plan.settle()
 			return stale, nil
 		}
-		if wrote == work.gen && work.full {
+		if work.full && work.gen != 0 && work.gen == wrote {
 			// What we wrote is not what is there, and nobody changed anything since.
 			return false, fmt.Errorf("%w: %s", ErrReadBack, work.describe())
 		}
 		gen, err := c.write(work)
-		if errors.Is(err, unix.ERESTART) || errors.Is(err, errMoved) {
+		if errors.Is(err, unix.ERESTART) || errors.Is(err, errMoved) || work.gen == 0 && (errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOENT)) {
 			c.gen = 0
 			continue
 		}

@@ -29,12 +29,15 @@ func (c *Controller) Diagnose(ctx context.Context) ([]Finding, error) {
 		return nil, ErrClosed
 	}
 	var out []Finding
-	for range maxTries {
+	for try := range maxTries {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		found, err := c.foreignDrops()
 		if errors.Is(err, errMoved) {
+			if try == maxTries-1 {
+				return nil, fmt.Errorf("%w: gave up reading after %d tries", ErrConflict, maxTries)
+			}
 			continue
 		}
 		if err != nil {

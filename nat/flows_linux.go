@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +23,8 @@ const (
 	ctMsgGet    = 1
 	ctMsgDelete = 2
 
-	statusDstNAT = 1 << 5 // IPS_DST_NAT
+	statusSeenReply = 1 << 1 // IPS_SEEN_REPLY
+	statusDstNAT    = 1 << 5 // IPS_DST_NAT
 
 	deleteBatch = 1000
 )
@@ -33,6 +36,7 @@ type flow struct {
 	family   byte
 	tuple    []byte // the original tuple as the kernel wrote it
 	id, zone []byte
+	status   uint32
 	proto    uint8
 	src, dst netip.AddrPort // original direction
 	target   netip.AddrPort // where its replies come from
@@ -43,39 +47,146 @@ type flow struct {
 // source. Without a plan that is all of them. A flow kept would stay pinned to
 // its old target for as long as it sends.
 func (c *Controller) sweep() error {
-	var stale []flow
-	for range maxTries {
-		stale = stale[:0]
-		err := c.dumpFlows(func(f flow) {
-			if c.plan == nil || !c.plan.makes(&f) {
-				stale = append(stale, f)
-			}
-		})
-		if errors.Is(err, errInterrupted) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		break
+	flows, err := dumpFlows(c.flows, translated, c.bit)
+	if err != nil {
+		return err
 	}
-	if len(stale) > 0 {
-		c.log.Debug("nat: deleting flows", "flows", len(stale))
-	}
-	return c.deleteFlows(stale)
+	return c.deleteFlows(c.flows, c.stale(flows))
 }
 
-// dumpFlows visits the flows with our label. The kernel sorts out those that
-// were not translated at all.
-func (c *Controller) dumpFlows(visit func(flow)) error {
+// stale picks the flows that the plan would not make.
+func (c *Controller) stale(flows []flow) []flow {
+	return slices.DeleteFunc(flows, func(f flow) bool { return c.plan != nil && c.plan.makes(&f) })
+}
+
+// What dumpFlows looks for.
+type flowKind bool
+
+const (
+	translated flowKind = true  // flows that carry our label
+	unanswered flowKind = false // flows that nobody translated and nobody answered
+)
+
+// dumpFlows lists the flows of a kind. The kernel sorts out the others by
+// their status.
+func dumpFlows(s *socket, kind flowKind, bit int) ([]flow, error) {
 	a := attrs{make([]byte, 4)}
-	a.u32(ctaStatus, statusDstNAT)
-	a.u32(ctaStatusMask, statusDstNAT)
-	return c.flows.request("dump flows", "", ctnetlink(ctMsgGet), unix.NLM_F_DUMP, a.b, func(m message) {
-		if f, ok := readFlow(m.body, c.bit); ok {
-			visit(f)
+	if kind == translated {
+		a.u32(ctaStatus, statusDstNAT)
+		a.u32(ctaStatusMask, statusDstNAT)
+	} else {
+		a.u32(ctaStatus, 0)
+		a.u32(ctaStatusMask, statusDstNAT|statusSeenReply)
+	}
+	for range maxTries {
+		var out []flow
+		err := s.request("dump flows", "", ctnetlink(ctMsgGet), unix.NLM_F_DUMP, a.b, func(m message) {
+			if f, ours := readFlow(m.body, bit); ours || kind == unanswered && f.status&(statusDstNAT|statusSeenReply) == 0 {
+				out = append(out, f)
+			}
+		})
+		if !errors.Is(err, errInterrupted) {
+			return out, err
+		}
+	}
+	return nil, &KernelError{Op: "dump flows", Err: errInterrupted}
+}
+
+// flowKeeper does in the background what Apply need not wait for. It has a
+// socket of its own, since a dump of all flows takes as long as the host has
+// many.
+type flowKeeper struct {
+	c    *Controller
+	s    *socket
+	wake chan struct{} // holds at most one
+	done chan struct{}
+	wg   sync.WaitGroup
+}
+
+func openFlowKeeper(c *Controller) (*flowKeeper, error) {
+	s, err := openSocket(unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, err
+	}
+	k := &flowKeeper{c: c, s: s, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	k.wg.Go(func() {
+		for {
+			select {
+			case <-k.done:
+				return
+			case <-k.wake:
+				k.work()
+			}
 		}
 	})
+	return k, nil
+}
+
+func (k *flowKeeper) poke() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// stop ends the keeper after what it still has to do.
+func (k *flowKeeper) stop() {
+	close(k.done)
+	k.wg.Wait()
+	select {
+	case <-k.wake:
+		k.work()
+	default:
+	}
+	k.s.close()
+}
+
+// work deletes flows that an earlier process left, and those of clients that
+// sent to a port before it was forwarded: while such a client goes on sending,
+// its packets would never be translated.
+func (k *flowKeeper) work() {
+	c := k.c
+	c.mu.Lock()
+	swept, unpin := c.swept || c.plan == nil, c.unpin
+	c.unpin = false
+	c.mu.Unlock()
+	var gone []flow
+	if !swept {
+		flows, err := dumpFlows(k.s, translated, c.bit)
+		if err != nil {
+			c.log.Warn("nat: cannot list flows", "err", err)
+		} else {
+			c.mu.Lock()
+			if c.plan != nil {
+				gone = c.stale(flows)
+				c.swept = true
+			}
+			c.mu.Unlock()
+		}
+	}
+	if unpin {
+		flows, err := dumpFlows(k.s, unanswered, c.bit)
+		if err != nil {
+			c.log.Warn("nat: cannot list flows", "err", err)
+		}
+		c.mu.Lock()
+		for _, f := range flows {
+			if c.plan != nil && f.proto == protoUDP && c.plan.claimed(&f) {
+				gone = append(gone, f)
+			}
+		}
+		c.mu.Unlock()
+	}
+	if err := c.deleteFlows(k.s, gone); err != nil {
+		c.log.Warn("nat: cannot delete flows", "err", err)
+	}
+}
+
+// claimed reports whether a new packet of a flow that nobody translated would
+// be translated now.
+func (p *plan) claimed(f *flow) bool {
+	fw, _ := p.lookup(f.dst, f.proto)
+	return fw != nil && (p.env.Addrs[f.src.Addr()] != 0 || fw.admits(f.src.Addr()))
 }
 
 func readFlow(b []byte, bit int) (f flow, ours bool) {
@@ -90,6 +201,8 @@ func readFlow(b []byte, bit int) (f flow, ours bool) {
 			f.src, f.dst, f.proto = readTuple(v)
 		case ctaTupleReply:
 			f.target, _, _ = readTuple(v)
+		case ctaStatus:
+			f.status = attrUint32(v)
 		case ctaID:
 			f.id = append([]byte(nil), v...)
 		case ctaZone:
@@ -162,10 +275,13 @@ func (f *Forward) admits(client netip.Addr) bool {
 
 // deleteFlows deletes flows, each by its tuple and identity, so that a new flow
 // with the same tuple is spared. Flows that ended meanwhile are no error.
-func (c *Controller) deleteFlows(list []flow) error {
+func (c *Controller) deleteFlows(s *socket, list []flow) error {
+	if len(list) > 0 {
+		c.log.Debug("nat: deleting flows", "flows", len(list))
+	}
 	for len(list) > 0 {
 		n := min(len(list), deleteBatch)
-		if err := c.deleteSome(list[:n]); err != nil {
+		if err := deleteSome(s, list[:n]); err != nil {
 			return err
 		}
 		list = list[n:]
@@ -173,7 +289,7 @@ func (c *Controller) deleteFlows(list []flow) error {
 	return nil
 }
 
-func (c *Controller) deleteSome(list []flow) error {
+func deleteSome(s *socket, list []flow) error {
 	var buf []byte
 	last := uint32(0)
 	for i, f := range list {
@@ -191,12 +307,12 @@ func (c *Controller) deleteSome(list []flow) error {
 		}
 		buf, last = build(buf, ctnetlink(ctMsgDelete), flags, a.b)
 	}
-	if err := c.flows.send(buf); err != nil {
+	if err := s.send(buf); err != nil {
 		return &KernelError{Op: "delete flows", Err: err}
 	}
 	var fail error
 	for {
-		done, err := c.flows.receive(func(m message) bool {
+		done, err := s.receive(func(m message) bool {
 			if m.typ != unix.NLMSG_ERROR {
 				return false
 			}

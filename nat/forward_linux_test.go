@@ -369,3 +369,31 @@ func TestDeadProcessFlows(t *testing.T) {
 	require.NoError(t, err)
 	require.NotContains(t, n.s.Run(out, "-L", "-p", "udp"), "src=10.0.3.5 dst=203.0.113.50")
 }
+
+// TestPinnedClient has a client send before the port is forwarded, and go on
+// from the same source port: its packets must be translated all the same.
+func TestPinnedClient(t *testing.T) {
+	t.Parallel()
+	n := newSite(t, "point-to-point")
+	c := controller(t, n.s)
+	apply(t, c, nat.Config{}) // conntrack works from here on
+	for _, fam := range families {
+		n.a.Serve(at(addrA[fam], 8080))
+	}
+	pinned := map[string]*nattest.Flow{}
+	for _, fam := range families {
+		f, err := n.l.Open(nattest.Dialer{Network: "udp"}, at(wanAddr[fam], 5000))
+		require.NoError(t, err)
+		defer f.Close()
+		_, err = f.Seen(refused)
+		require.Error(t, err)
+		pinned[fam] = f
+	}
+	apply(t, c, publish(map[string]int{"4": 32, "6": 128}))
+	for _, fam := range families {
+		require.Eventually(t, func() bool {
+			seen, err := pinned[fam].Seen(refused)
+			return err == nil && seen.Addr() == lanHost[fam]
+		}, soon, 10*time.Millisecond)
+	}
+}

@@ -2,7 +2,6 @@ package nat
 
 import (
 	"context"
-	"flag"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -14,8 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
-
-var rounds = flag.Int("rounds", 1, "multiplies the length of random tests")
 
 // inNamespace runs the test on a thread in a network namespace of its own.
 func inNamespace(t *testing.T, programs ...string) {
@@ -132,7 +129,7 @@ func TestApplyRepairs(t *testing.T) {
 		require.NoError(t, err, "%s: %s", name, out)
 		require.NoError(t, c.Apply(ctx, cfg), name)
 		if got := list(); name != "the table recreated" && name != "everything flushed" && !strings.Contains(name, "recreated") {
-			require.Equal(t, sortedElements(want), sortedElements(got), name)
+			require.Equal(t, elementsOf(want), elementsOf(got), name)
 		}
 		holds(t, c, cfg, name)
 	}
@@ -145,8 +142,8 @@ func TestApplyRepairs(t *testing.T) {
 	holds(t, c, cfg)
 }
 
-// sortedElements brings a listing into an order that does not depend on hashes.
-func sortedElements(listing string) []string {
+// elementsOf brings a listing into an order that does not depend on hashes.
+func elementsOf(listing string) []string {
 	words := strings.FieldsFunc(listing, func(r rune) bool { return r == ',' || r == '\n' || r == '{' || r == '}' })
 	for i := range words {
 		words[i] = strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(words[i]), "elements ="))
@@ -196,14 +193,14 @@ func TestConflict(t *testing.T) {
 			}
 		}
 	}()
-	for step := range 40 {
+	for step := range 8 {
 		cfg := randomConfig(rand.New(rand.NewPCG(uint64(step), 5)), 25)
 		require.NoError(t, c.Apply(ctx, cfg), "step %d", step)
 	}
 	close(stop)
 	require.NoError(t, <-done)
 	require.NoError(t, cmd.Wait())
-	last := randomConfig(rand.New(rand.NewPCG(39, 5)), 25)
+	last := randomConfig(rand.New(rand.NewPCG(7, 5)), 25)
 	require.NoError(t, c.Apply(ctx, last))
 	holds(t, c, last)
 }

@@ -122,20 +122,12 @@ func (m *monitor) run() {
 	}
 }
 
-// refresh applies the last configuration again if the environment changed, and
-// deletes flows where that is still to be done.
+// refresh applies the last configuration again if the environment changed.
 func (c *Controller) refresh() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed || !c.applied {
 		return
-	}
-	if !c.swept && c.plan != nil {
-		if err := c.sweep(); err != nil {
-			c.log.Warn("nat: cannot delete flows", "err", err)
-		} else {
-			c.swept = true
-		}
 	}
 	env, err := readEnvironment(c.route)
 	if err == nil && c.plan != nil && c.plan.env.equal(&env) && !c.portsMoved() {

@@ -36,7 +36,7 @@ link set br0 up
 	require.NoError(t, c.CleanUp(ctx))
 	run("", "nft", "-f", "testdata/oracle.nft")
 	theirs := run("", "nft", "list", "table", "inet", "selfstead")
-	require.Equal(t, sortedElements(theirs), sortedElements(ours))
+	require.Equal(t, elementsOf(theirs), elementsOf(ours))
 	require.Equal(t, chainsOf(theirs), chainsOf(ours), "the order of the rules")
 
 	// What nft loaded differs in one point that it cannot say: it marks before

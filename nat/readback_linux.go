@@ -25,11 +25,14 @@ type rawElement struct{ key, end, data, note []byte }
 // errMoved means that the generation changed between two messages of a dump.
 var errMoved = errors.New("nat: rule set changed while it was read")
 
-// dumper reads objects of one generation.
+// dumper reads objects of one generation, or with loose set each kind of
+// object of some generation: where other programs change their rules all the
+// time, no generation lasts long enough to read everything.
 type dumper struct {
 	s     *socket
 	table string
 	gen   uint32
+	loose bool
 	err   error
 }
 
@@ -44,7 +47,32 @@ func (d *dumper) dump(op string, msg int, fill func(a *attrs), visit func(body [
 		a.str(1, d.table)
 		fill(&a)
 	}
-	err := d.s.request(op, d.table, nft(msg), unix.NLM_F_DUMP, a.b, func(m message) {
+	if !d.loose {
+		d.once(op, msg, a.b, visit)
+		return
+	}
+	for range looseTries {
+		var bodies [][]byte
+		if d.gen, d.err = d.s.generation(nil, nil); d.err != nil {
+			return
+		}
+		d.once(op, msg, a.b, func(body []byte) { bodies = append(bodies, bytes.Clone(body)) })
+		if errors.Is(d.err, errMoved) {
+			continue
+		}
+		for _, b := range bodies {
+			visit(b)
+		}
+		return
+	}
+}
+
+// looseTries bounds the tries to read one kind of object.
+const looseTries = 100
+
+func (d *dumper) once(op string, msg int, ask []byte, visit func(body []byte)) {
+	d.err = nil
+	err := d.s.request(op, d.table, nft(msg), unix.NLM_F_DUMP, ask, func(m message) {
 		if len(m.body) < 4 {
 			return
 		}
@@ -75,14 +103,14 @@ func (d *dumper) mine(body []byte, tableAttr uint16) bool {
 
 // readTable reads our table as of the current generation, handing out its
 // elements one by one. It returns errMoved when somebody changed the rule set
-// meanwhile.
-func readTable(s *socket, table string, visit func(s setID, e rawElement)) (*tableState, error) {
+// meanwhile; with loose, only when that never ends.
+func readTable(s *socket, table string, loose bool, visit func(s setID, e rawElement)) (*tableState, error) {
 	gen, err := s.generation(nil, nil)
 	if err != nil {
 		return nil, err
 	}
 	t := &tableState{gen: gen, sets: map[string]setShape{}, chains: map[string]chainDef{}, rules: map[string][]string{}}
-	d := &dumper{s: s, table: table, gen: gen}
+	d := &dumper{s: s, table: table, gen: gen, loose: loose}
 	d.dump("dump tables", unix.NFT_MSG_GETTABLE, nil, func(b []byte) {
 		t.exists = t.exists || d.mine(b, unix.NFTA_TABLE_NAME)
 	})
@@ -124,7 +152,7 @@ func readAll(s *socket, table string) (*tableState, *[numSets]map[string]value, 
 	for s := range elements {
 		elements[s] = map[string]value{}
 	}
-	t, err := readTable(s, table, func(s setID, e rawElement) {
+	t, err := readTable(s, table, true, func(s setID, e rawElement) {
 		elements[s][string(e.key)+string(e.end)] = value{string(e.data), string(e.note)}
 	})
 	return t, &elements, err

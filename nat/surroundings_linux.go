@@ -17,33 +17,23 @@ import (
 // before it is made and struck out after it is undone, so that CleanUp finds
 // it after a crash; the note holds the link's name, since numbers are reused.
 
-// records loads the notes of this or an earlier process.
+// loadRecords loads the notes of this or an earlier process.
 func (c *Controller) loadRecords() error {
 	if c.records != nil {
 		return nil
 	}
 	records := map[string]map[uint32]string{setPorts: {}, setLocalnet: {}}
-	for range maxTries {
-		gen, err := c.nft.generation(nil, nil)
-		if err != nil {
-			return err
+	d := &dumper{s: c.nft, table: c.table, loose: true}
+	for name := range records {
+		d.elements(name, false, func(e rawElement) { records[name][binary.NativeEndian.Uint32(e.key)] = string(e.note) })
+		if errors.Is(d.err, unix.ENOENT) {
+			d.err = nil
 		}
-		d := &dumper{s: c.nft, table: c.table, gen: gen}
-		for name := range records {
-			d.elements(name, false, func(e rawElement) { records[name][binary.NativeEndian.Uint32(e.key)] = string(e.note) })
-			if errors.Is(d.err, unix.ENOENT) {
-				d.err = nil
-			}
-		}
-		if errors.Is(d.err, errMoved) {
-			continue
-		}
-		if d.err == nil {
-			c.records = records
-		}
-		return d.err
 	}
-	return ErrConflict
+	if d.err == nil {
+		c.records = records
+	}
+	return d.err
 }
 
 // beforeSwitch makes what new forwards need.
@@ -187,7 +177,7 @@ func (c *Controller) strike(set string, index uint32) error {
 // commitRecord keeps the known generation up to date.
 func (c *Controller) commitRecord(b *batch) error {
 	gen, err := c.nft.commit(b)
-	if err != nil || gen != nextGen(c.gen) {
+	if err != nil || c.gen == 0 || gen != nextGen(c.gen) {
 		gen = 0
 	}
 	c.gen = gen

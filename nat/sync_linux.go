@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,13 +13,15 @@ import (
 
 const (
 	maxTries       = 50
+	looseFrom      = 3 // the try from which on no generation need last
 	restoreTimeout = 10 * time.Second
-	fewElements    = 64 // up to this many are read back one by one
+	fewElements    = 64   // up to this many are read back one by one
+	sortedElements = 1000 // up to this many are written in order
 )
 
 // work is what has to be written.
 type work struct {
-	gen       uint32 // the generation that it starts from
+	gen       uint32 // the generation that it starts from; 0 when none lasted long enough
 	full      bool   // found by reading everything back
 	del, add  [numSets][]keyed
 	fresh     bool     // the table does not exist
@@ -56,6 +59,20 @@ func (w *work) stale() bool {
 	return false
 }
 
+// opens reports whether something is forwarded that was not before.
+func (w *work) opens() bool {
+	for s := range w.add {
+		if len(w.add[s]) == 0 {
+			continue
+		}
+		switch setID(s) % setsPerFamily {
+		case setForward, setRange, setLimited, setLimitedRange, setAllowed, setVia:
+			return true
+		}
+	}
+	return false
+}
+
 // describe names the first difference, for an error.
 func (w *work) describe() string {
 	switch {
@@ -77,7 +94,7 @@ func (w *work) describe() string {
 // difference compares the plan with the kernel: by what changed since the
 // kernel was last known to match, if its generation is still that one, else by
 // reading everything.
-func (c *Controller) difference() (*work, error) {
+func (c *Controller) difference(loose bool) (*work, error) {
 	if c.gen != 0 {
 		gen, err := c.nft.generation(nil, nil)
 		if err != nil {
@@ -88,11 +105,15 @@ func (c *Controller) difference() (*work, error) {
 		}
 	}
 	m := c.plan.match()
-	t, err := readTable(c.nft, c.table, m.visit)
+	t, err := readTable(c.nft, c.table, loose, m.visit)
 	if err != nil {
 		return nil, err
 	}
-	return c.compare(t, m)
+	w, err := c.compare(t, m)
+	if err == nil && loose {
+		w.gen = 0
+	}
+	return w, err
 }
 
 // match compares the kernel's elements with the plan as they come in.
@@ -231,8 +252,9 @@ func (c *Controller) write(w *work) (gen uint32, err error) {
 		if err != nil {
 			return err
 		}
-		w.moved = w.moved || g != nextGen(gen)
-		gen = g
+		if w.moved = w.moved || gen == 0 || g != nextGen(gen); gen != 0 {
+			gen = g
+		}
 		return nil
 	}
 	if w.rebuild {
@@ -303,6 +325,11 @@ func (c *Controller) swapRules(b *batch, w *work) error {
 // change deletes and adds elements, set by set: deletions of all sets first,
 // in the order of setDefs.
 func (b *batch) change(w *work) {
+	for s := range w.add {
+		if len(w.add[s]) <= sortedElements { // the kernel lists intervals in the order of their arrival
+			slices.SortFunc(w.add[s], func(a, b keyed) int { return strings.Compare(a.key, b.key) })
+		}
+	}
 	for s := range w.del {
 		b.elements(unix.NFT_MSG_DELSETELEM, setDefs[s].name, 0, setDefs[s].interval, w.del[s])
 	}

@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+var rounds = flag.Int("rounds", 1, "multiplies the length of random tests")
+
 var update = flag.Bool("update", false, "rewrite golden files")
 
 // randomForward draws from a small world, so that forwards collide often.
@@ -125,7 +127,7 @@ func showFields(b string, fs []field) string {
 // made at once, and its record of changes against what really changed.
 func TestPlanFollowsChanges(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(60) {
+	for seed := range uint64(25 * *rounds) {
 		r := rand.New(rand.NewPCG(seed, 4))
 		old, env := randomConfig(r, 20), randomEnvironment(r)
 		p, err := newPlan(old, env)
@@ -182,7 +184,7 @@ func TestPlanFollowsChanges(t *testing.T) {
 // TestIntervalsNeverOverlap checks what the kernel only checks in part.
 func TestIntervalsNeverOverlap(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(200) {
+	for seed := range uint64(100 * *rounds) {
 		r := rand.New(rand.NewPCG(seed, 9))
 		p, err := newPlan(randomConfig(r, 25), randomEnvironment(r))
 		require.NoError(t, err)
