@@ -126,15 +126,18 @@ func (m *Manager) Claim(ctx context.Context, from netip.Addr, code, password str
 	if m.Claimed() {
 		return problem.New(409, CodeClaimed, "the server has an owner already")
 	}
-	if _, err := m.throttle.take(from); err != nil {
+	if _, err := m.throttle.begin(from); err != nil {
 		return err
 	}
+	defer m.throttle.end(from)
 	if !sameCode(code, m.ClaimCode()) {
+		if err := m.throttle.take(from); err != nil {
+			return err
+		}
 		m.log.Warn("claim refused", "client", from.String())
 		return problem.New(403, CodeClaimCode, "the claim code is wrong; the server's console shows it").
 			WithField("body.code", "not the claim code", nil)
 	}
-	m.throttle.giveBack(from)
 	if err := checkPassword("body.password", password); err != nil {
 		return err
 	}
@@ -202,29 +205,32 @@ func (m *Manager) SignIn(ctx context.Context, from netip.Addr, password, name st
 // check verifies the password under the throttle and returns the stored hash
 // that it matches.
 func (m *Manager) check(ctx context.Context, from netip.Addr, location, password string) (string, error) {
-	known, err := m.throttle.take(from)
+	known, err := m.throttle.begin(from)
 	if err != nil {
+		return "", err
+	}
+	defer m.throttle.end(from)
+	m.mu.Lock()
+	hash := m.hash
+	m.mu.Unlock()
+	if err := m.gate.enter(ctx, known); err != nil {
+		return "", err
+	}
+	defer m.gate.leave()
+	if err := m.throttle.take(from); err != nil {
 		return "", err
 	}
 	if len(password) > maxPassword {
 		return "", m.wrong(from, location)
 	}
-	m.mu.Lock()
-	hash := m.hash
-	m.mu.Unlock()
-	if err := m.gate.enter(ctx, known); err != nil {
-		m.throttle.giveBack(from)
-		return "", err
-	}
 	ok, err := verifyPassword(hash, password)
-	m.gate.leave()
 	switch {
 	case err != nil:
 		return "", err
 	case !ok:
 		return "", m.wrong(from, location)
 	}
-	m.throttle.refund(from)
+	m.throttle.succeed(from)
 	return hash, nil
 }
 

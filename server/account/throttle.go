@@ -16,6 +16,7 @@ const (
 	freeTries  = 5                // failures before waiting begins
 	tryEvery   = 12 * time.Second // one more try after each
 	maxClients = 4096             // addresses remembered
+	maxAtOnce  = 64               // tries in progress of an address that has signed in before; others have freeTries
 )
 
 // CodeThrottled is the problem of a client that tries too often.
@@ -33,6 +34,7 @@ type client struct {
 	tokens float64
 	at     time.Time
 	known  bool // it has signed in before
+	busy   int  // tries in progress
 }
 
 // throttle counts tries by client address.
@@ -59,32 +61,49 @@ func key(a netip.Addr) netip.Prefix {
 	return p
 }
 
-// take uses up one try of the address; a problem when there is none.
-func (t *throttle) take(a netip.Addr) (known bool, err error) {
+// begin admits one try; a problem when the address has used up its allowance or
+// has too many in progress. What it admits must be ended.
+func (t *throttle) begin(a netip.Addr) (known bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.clientLocked(key(a))
+	switch {
+	case c.tokens < 1:
+		return c.known, throttled(time.Duration((1 - c.tokens) * float64(tryEvery)))
+	case !c.known && c.busy >= freeTries || c.busy >= maxAtOnce:
+		return c.known, throttled(time.Second)
+	}
+	c.busy++
+	return c.known, nil
+}
+
+// take uses up the allowance for a try that is about to be judged: others of
+// the address may have been judged since it began.
+func (t *throttle) take(a netip.Addr) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := t.clientLocked(key(a))
 	if c.tokens < 1 {
-		return c.known, throttled(time.Duration((1 - c.tokens) * float64(tryEvery)))
+		return throttled(time.Duration((1 - c.tokens) * float64(tryEvery)))
 	}
 	c.tokens--
-	return c.known, nil
+	return nil
 }
 
-// refund gives back a try that succeeded and remembers the address.
-func (t *throttle) refund(a netip.Addr) {
+// succeed gives back all of the allowance and remembers the address.
+func (t *throttle) succeed(a netip.Addr) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := t.clientLocked(key(a))
 	c.tokens, c.known = freeTries, true
 }
 
-// giveBack undoes a take that led to no try.
-func (t *throttle) giveBack(a netip.Addr) {
+func (t *throttle) end(a netip.Addr) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c := t.clientLocked(key(a))
-	c.tokens = min(freeTries, c.tokens+1)
+	if c := t.clients[key(a)]; c != nil {
+		c.busy = max(0, c.busy-1)
+	}
 }
 
 func (t *throttle) clientLocked(k netip.Prefix) *client {

@@ -18,23 +18,48 @@ func TestThrottleRefills(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	th := newThrottle(func() time.Time { return now })
 	a := netip.MustParseAddr("192.0.2.1")
-	for range freeTries {
-		_, err := th.take(a)
-		require.NoError(t, err)
+	try := func(a netip.Addr) error {
+		_, err := th.begin(a)
+		if err == nil {
+			defer th.end(a)
+			err = th.take(a)
+		}
+		return err
 	}
-	_, err := th.take(a)
-	require.Error(t, err)
-	_, err = th.take(netip.MustParseAddr("::ffff:192.0.2.1"))
-	require.Error(t, err, "a mapped address is the same client")
+	for range freeTries {
+		require.NoError(t, try(a))
+	}
+	require.Error(t, try(a))
+	require.Error(t, try(netip.MustParseAddr("::ffff:192.0.2.1")), "a mapped address is the same client")
 	now = now.Add(tryEvery)
-	_, err = th.take(a)
-	require.NoError(t, err)
-	_, err = th.take(a)
-	require.Error(t, err, "one try each twelve seconds")
-	th.refund(a)
-	known, err := th.take(a)
+	require.NoError(t, try(a))
+	require.Error(t, try(a), "one try each twelve seconds")
+	th.succeed(a)
+	known, err := th.begin(a)
 	require.NoError(t, err)
 	assert.True(t, known)
+	th.end(a)
+}
+
+func TestThrottleBoundsTriesInProgress(t *testing.T) {
+	t.Parallel()
+	th := newThrottle(time.Now)
+	stranger, owner := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	th.succeed(owner)
+	begin := func(a netip.Addr) int {
+		n := 0
+		for range 2 * maxAtOnce {
+			if _, err := th.begin(a); err == nil {
+				n++
+			}
+		}
+		return n
+	}
+	assert.Equal(t, freeTries, begin(stranger))
+	assert.Equal(t, maxAtOnce, begin(owner))
+	th.end(stranger)
+	_, err := th.begin(stranger)
+	require.NoError(t, err)
 }
 
 func TestThrottleForgetsStrangersFirst(t *testing.T) {
@@ -42,18 +67,22 @@ func TestThrottleForgetsStrangersFirst(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	th := newThrottle(func() time.Time { return now })
 	owner := netip.MustParseAddr("192.0.2.1")
-	th.refund(owner)
+	th.succeed(owner)
 	for i := range 3 * maxClients {
-		_, err := th.take(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))
+		a := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+		_, err := th.begin(a)
 		require.NoError(t, err)
+		require.NoError(t, th.take(a))
+		th.end(a)
 		now = now.Add(time.Millisecond)
 	}
 	assert.LessOrEqual(t, len(th.clients), maxClients)
-	known, err := th.take(owner)
+	known, err := th.begin(owner)
 	require.NoError(t, err)
 	assert.True(t, known, "known addresses are remembered through a flood")
 	now = now.Add(time.Hour)
-	th.take(netip.MustParseAddr("192.0.2.9")) //nolint:errcheck
+	_, err = th.begin(netip.MustParseAddr("192.0.2.9"))
+	require.NoError(t, err)
 	assert.LessOrEqual(t, len(th.clients), maxClients)
 }
 
