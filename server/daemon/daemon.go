@@ -210,7 +210,7 @@ func (d *Daemon) openServices(ctx context.Context) error {
 	}
 	d.services, err = service.New(service.Deps{
 		DB: d.db, Runtime: d.runtime, Network: d.network, Operations: d.ops, Dir: d.o.Dir,
-		Layers: []lxcrt.Layer{{Path: d.guest}, {Path: base}}, Arch: architecture(), Logger: d.log,
+		Layers: []lxcrt.Layer{{Path: d.guest}, {Path: base}}, Arch: architecture(), Issuer: d.root, Logger: d.log,
 	})
 	if err != nil {
 		return fmt.Errorf("daemon: %w", err)
