@@ -155,8 +155,13 @@ func (b *builder) mmdebstrap(ctx context.Context, d *Debian, sources []aptSource
 	if !b.SourceDate.IsZero() {
 		date = b.SourceDate
 	}
-	cmd.Env = append(os.Environ(), "TMPDIR="+b.work, "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive",
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive",
 		"SOURCE_DATE_EPOCH="+strconv.FormatInt(max(date.Unix(), 1), 10))
+	if os.Geteuid() == 0 {
+		// The root may be larger than /tmp. For others mmdebstrap works under ids of
+		// a user namespace, which cannot reach into their folders.
+		cmd.Env = append(cmd.Env, "TMPDIR="+b.work)
+	}
 	cmd.WaitDelay = 30 * time.Second
 	// It cleans up what it mounted when it is interrupted, not when it is killed.
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
