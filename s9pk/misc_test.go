@@ -427,7 +427,7 @@ func TestImports(t *testing.T) {
 	allowed := map[string][]string{
 		".": {"s9pk/merkle", "s9pk/exver"}, "merkle": nil, "exver": nil, "validate": {"s9pk", "s9pk/merkle"},
 		"s9pktest": {"s9pk", "s9pk/merkle", "s9pk/exver"},
-		"v1": {"s9pk", "s9pk/merkle", "s9pk/exver", "s9pk/pack", "s9pk/pack/image", "s9pk/validate"},
+		"v1":       {"s9pk", "s9pk/merkle", "s9pk/exver", "s9pk/pack", "s9pk/pack/image", "s9pk/validate"},
 	}
 	for dir, may := range allowed {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
