@@ -149,7 +149,7 @@ func BenchmarkStreams(b *testing.B) {
 		b.ReportMetric(size/manyStreams/1024, "KiB/stream")
 	})
 	b.Run("api", func(b *testing.B) {
-		l := newLab(b)
+		l := newLab(b, func(l *lab) { l.heartbeat = 0 })
 		before := heap()
 		conns, done := streams(b, manyStreams, strings.TrimPrefix(l.url, "http://"), "/v1/state/events?pointer=/packageData/hello-world/desiredState", l.token)
 		defer done()

@@ -46,6 +46,7 @@ type lab struct {
 	log      *logBuffer
 
 	bodyTimeout time.Duration
+	heartbeat   time.Duration
 }
 
 type logBuffer struct {
@@ -109,7 +110,7 @@ func newUnclaimedLab(t testing.TB) *lab { t.Helper(); return startLab(t, state.N
 func startLab(t testing.TB, doc state.Document, tune ...func(*lab)) *lab {
 	t.Helper()
 	dir := t.TempDir()
-	l := &lab{t: t, power: make(chan string, 1), log: &logBuffer{}}
+	l := &lab{t: t, power: make(chan string, 1), log: &logBuffer{}, heartbeat: 50 * time.Millisecond}
 	for _, fn := range tune {
 		fn(l)
 	}
@@ -131,7 +132,7 @@ func startLab(t testing.TB, doc state.Document, tune ...func(*lab)) *lab {
 			return []api.Forward{{Name: "hello-world/ui/80", Source: "192.0.2.7:49152", Target: "10.43.0.2:80", Count: 1, Protocols: "tcp"}}
 		},
 	}, server.Options{
-		Version: "0.0.0-test", Architecture: "x86_64", Heartbeat: 50 * time.Millisecond, BodyTimeout: l.bodyTimeout,
+		Version: "0.0.0-test", Architecture: "x86_64", Heartbeat: l.heartbeat, BodyTimeout: l.bodyTimeout,
 		Power: func(action string) { l.power <- action }, Logger: slog.New(slog.NewTextHandler(l.log, nil)),
 	})
 	remote, err := net.Listen("tcp", "127.0.0.1:0")
