@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/selfstead/selfstead/patchdb/internal/tree"
 )
@@ -33,7 +34,7 @@ type PointerError struct {
 }
 
 func (e *PointerError) Error() string {
-	return fmt.Sprintf("patchdb: %s %q: %v", e.Op, string(e.Pointer), e.Err)
+	return fmt.Sprintf("patchdb: %s %q: %s", e.Op, string(e.Pointer), bare(e.Err))
 }
 
 // Unwrap returns the cause.
@@ -49,13 +50,16 @@ type FileError struct {
 
 func (e *FileError) Error() string {
 	if e.Offset >= 0 {
-		return fmt.Sprintf("patchdb: %s %s at byte %d: %v", e.Op, e.Path, e.Offset, e.Err)
+		return fmt.Sprintf("patchdb: %s %s at byte %d: %s", e.Op, e.Path, e.Offset, bare(e.Err))
 	}
-	return fmt.Sprintf("patchdb: %s %s: %v", e.Op, e.Path, e.Err)
+	return fmt.Sprintf("patchdb: %s %s: %s", e.Op, e.Path, bare(e.Err))
 }
 
 // Unwrap returns the cause.
 func (e *FileError) Unwrap() error { return e.Err }
+
+// bare is the error's text without the package's name, for use within another.
+func bare(err error) string { return strings.TrimPrefix(err.Error(), "patchdb: ") }
 
 // cause pairs a sentinel with what lies behind it.
 type cause struct{ is, why error }
