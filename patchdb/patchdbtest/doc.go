@@ -1,0 +1,2 @@
+// Package patchdbtest helps tests of code that uses a patchdb.
+package patchdbtest
