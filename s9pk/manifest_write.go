@@ -6,7 +6,7 @@ import (
 
 // MarshalJSON writes the manifest as StartOS writes it, byte for byte: compact,
 // fields in their order, maps and sets sorted.
-func (m *Manifest) MarshalJSON() ([]byte, error) {
+func (m Manifest) MarshalJSON() ([]byte, error) {
 	w := &jsonWriter{}
 	w.open('{')
 	str := func(key, s string) { w.key(key); w.str(s) }
@@ -194,11 +194,4 @@ func (dev DeviceFilter) write(w *jsonWriter) {
 	w.key("driver")
 	w.optional(dev.Driver)
 	w.close('}')
-}
-
-// MarshalJSON writes the requirements as they stand in a manifest.
-func (h HardwareRequirements) MarshalJSON() ([]byte, error) {
-	w := &jsonWriter{first: true}
-	h.write(w)
-	return w.b, nil
 }

@@ -3,6 +3,7 @@ package s9pk_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"go/parser"
 	"go/token"
@@ -18,7 +19,6 @@ import (
 	"github.com/selfstead/selfstead/s9pk"
 	"github.com/selfstead/selfstead/s9pk/merkle"
 	"github.com/selfstead/selfstead/s9pk/s9pktest"
-	"github.com/selfstead/selfstead/s9pk/validate"
 )
 
 func TestNormalizeURL(t *testing.T) {
@@ -211,55 +211,6 @@ func TestPackageAccess(t *testing.T) {
 	}
 }
 
-func TestValidateReportsAll(t *testing.T) {
-	t.Parallel()
-	b := s9pktest.Build(t, s9pktest.Spec{Files: map[string][]byte{
-		"LICENSE.md": nil, "icon.svg": nil, "images/x86_64/main.env": nil, "instructions.md": nil, "stray/file": []byte("x"),
-	}, Manifest: func(m *s9pk.Manifest) { m.Description.Short = s9pk.Text(strings.Repeat("x", 161)) }})
-	a, err := open(b, s9pk.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var failed, warned []string
-	for _, br := range validate.Package(a, "") {
-		place := br.Path
-		if br.Field != "" {
-			place += "#" + br.Field
-		}
-		if br.Warning {
-			warned = append(warned, place)
-		} else {
-			failed = append(failed, place)
-		}
-	}
-	if want := []string{"icon", "LICENSE.md", "images/x86_64/main.env"}; !slices.Equal(failed, want) {
-		t.Errorf("breaches %q, want %q", failed, want)
-	}
-	if want := []string{"instructions.md", "manifest.json#description.short", "stray/file"}; !slices.Equal(warned, want) {
-		t.Errorf("warnings %q, want %q", warned, want)
-	}
-
-	bad := s9pktest.Build(t, s9pktest.Spec{Files: map[string][]byte{"manifest.json": []byte(`{"id":"Bad","version":"1","images":[]}`)}})
-	if a, err = open(bad, s9pk.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	fields := map[string]bool{}
-	for _, br := range validate.Package(a, "") {
-		fields[br.Field] = br.Path == "manifest.json"
-	}
-	for _, want := range []string{"id", "version", "images", "title", "license", "volumes"} {
-		if !fields[want] {
-			t.Errorf("nothing said of %s: %v", want, fields)
-		}
-	}
-	if _, err := stream(bad, 100, s9pk.Options{Package: true}); !errors.Is(err, s9pk.ErrManifest) {
-		t.Errorf("stream of a bad package: %v", err)
-	}
-	if validate.OK(validate.Package(a, "")) || validate.Err(validate.Package(a, "")) == nil {
-		t.Error("a bad package passes")
-	}
-}
-
 func TestStreamVerifier(t *testing.T) {
 	t.Parallel()
 	b := s9pktest.Build(t, s9pktest.Spec{})
@@ -299,6 +250,11 @@ func TestStreamVerifier(t *testing.T) {
 		if _, err := stream(c.b, 11, c.o); !errors.Is(err, c.want) {
 			t.Errorf("%s: got %v, want %v", name, err, c.want)
 		}
+	}
+
+	bad := s9pktest.Build(t, s9pktest.Spec{Files: map[string][]byte{"manifest.json": []byte(`{"id":"Bad"}`)}})
+	if _, err := stream(bad, 100, s9pk.Options{Package: true}); !errors.Is(err, s9pk.ErrManifest) {
+		t.Errorf("stream of a bad package: %v", err)
 	}
 
 	// What lies behind what it describes needs a second look.
@@ -452,5 +408,37 @@ func TestImports(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestManifestParts writes and reads parts of a manifest by themselves.
+func TestManifestParts(t *testing.T) {
+	t.Parallel()
+	m := s9pktest.Manifest(t, "a", "1:0", "x86_64")
+	note := s9pk.Text("why")
+	m.Dependencies["b"] = s9pk.Dependency{Description: &note, Optional: true}
+	whole, err := json.Marshal(*m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var parts struct {
+		Images               map[string]s9pk.Image      `json:"images"`
+		Dependencies         map[string]s9pk.Dependency `json:"dependencies"`
+		HardwareRequirements s9pk.HardwareRequirements  `json:"hardwareRequirements"`
+	}
+	if err := json.Unmarshal(whole, &parts); err != nil {
+		t.Fatal(err)
+	}
+	out, err := json.Marshal(parts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text := range strings.SplitSeq(strings.Trim(string(out), "{}"), `},"`) {
+		if !strings.Contains(string(whole), strings.Trim(text, `"`)) {
+			t.Errorf("%s is not how it stands in %s", text, whole)
+		}
+	}
+	if err := json.Unmarshal([]byte(`{"ram":-1}`), &parts.HardwareRequirements); !errors.Is(err, s9pk.ErrManifest) {
+		t.Errorf("negative memory: %v", err)
 	}
 }

@@ -128,6 +128,7 @@ type ConvertOptions struct {
 	// CacheDir is where finished images are kept; "" means in Scratch.
 	CacheDir string
 	Logger   *slog.Logger // nil means silent
+	NoSync   bool         // ConvertFile leaves it to the kernel when its file reaches the disk
 }
 
 // Convert checks the signature and makes the tree of the version 2 package; sign
@@ -181,7 +182,7 @@ func (a *Archive) ConvertFile(ctx context.Context, path string, key s9pk.Signer,
 	if _, breaches := s9pk.Require(root, m, ""); validate.Err(breaches) != nil {
 		return nil, validate.Err(breaches)
 	}
-	return m, s9pk.WriteFile(ctx, path, root, key, s9pk.WriteOptions{})
+	return m, s9pk.WriteFile(ctx, path, root, key, s9pk.WriteOptions{NoSync: o.NoSync})
 }
 
 type converter struct {

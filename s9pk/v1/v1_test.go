@@ -41,7 +41,7 @@ type member struct {
 	link          bool
 }
 
-func tarOf(t *testing.T, members ...member) []byte {
+func tarOf(t testing.TB, members ...member) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -69,7 +69,7 @@ func tarOf(t *testing.T, members ...member) []byte {
 }
 
 // saved is what `docker save` writes of one image.
-func saved(t *testing.T, machine, content string, tags ...string) []byte {
+func saved(t testing.TB, machine, content string, tags ...string) []byte {
 	t.Helper()
 	layer := tarOf(t, member{name: "etc/"}, member{name: "etc/hello", content: content})
 	config := map[string]any{"architecture": machine, "os": "linux", "config": map[string]any{"Env": []string{"A=1"}, "Cmd": []string{"/bin/sh"}}}
@@ -98,7 +98,7 @@ func manifest() map[string]any {
 	}
 }
 
-func sectionsOf(t *testing.T) map[string][]byte {
+func sectionsOf(t testing.TB) map[string][]byte {
 	t.Helper()
 	m, err := cbor.Marshal(manifest())
 	if err != nil {
@@ -122,7 +122,7 @@ func sectionsOf(t *testing.T) map[string][]byte {
 var labels = []string{SectionManifest, SectionLicense, SectionInstructions, SectionIcon, SectionImages, SectionAssets, SectionScripts}
 
 // build writes a version 1 package.
-func build(t *testing.T, sections map[string][]byte) []byte {
+func build(t testing.TB, sections map[string][]byte) []byte {
 	t.Helper()
 	n := 0
 	for _, l := range labels {
@@ -244,7 +244,7 @@ func TestConvert(t *testing.T) {
 	}
 	dir := t.TempDir()
 	file := filepath.Join(dir, "new.s9pk")
-	m, err := a.ConvertFile(ctx, file, s9pktest.Key("new"), ConvertOptions{})
+	m, err := a.ConvertFile(ctx, file, s9pktest.Key("new"), ConvertOptions{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
