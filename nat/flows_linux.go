@@ -22,6 +22,9 @@ const (
 
 	ctMsgGet    = 1
 	ctMsgDelete = 2
+	ctMsgStats  = 5
+
+	ctaStatsEntries = 1 // CTA_STATS_GLOBAL_ENTRIES
 
 	statusSeenReply = 1 << 1 // IPS_SEEN_REPLY
 	statusDstNAT    = 1 << 5 // IPS_DST_NAT
@@ -78,6 +81,9 @@ func dumpFlows(s *socket, kind flowKind, bit int) ([]flow, error) {
 		a.u32(ctaStatus, 0)
 		a.u32(ctaStatusMask, statusDstNAT|statusSeenReply)
 	}
+	if n, err := countFlows(s); err != nil || n == 0 {
+		return nil, err
+	}
 	for range maxTries {
 		var out []flow
 		err := s.request("dump flows", "", ctnetlink(ctMsgGet), unix.NLM_F_DUMP, a.b, func(m message) {
@@ -90,6 +96,22 @@ func dumpFlows(s *socket, kind flowKind, bit int) ([]flow, error) {
 		}
 	}
 	return nil, &KernelError{Op: "dump flows", Err: errInterrupted}
+}
+
+// countFlows returns how many flows the namespace has: a dump walks the whole
+// table of the host, whoever the flows belong to.
+func countFlows(s *socket) (n uint32, err error) {
+	err = s.request("count flows", "", ctnetlink(ctMsgStats), 0, make([]byte, 4), func(m message) {
+		if len(m.body) < 4 {
+			return
+		}
+		for typ, v := range each(m.body[4:]) {
+			if typ == ctaStatsEntries {
+				n = attrUint32(v)
+			}
+		}
+	})
+	return n, err
 }
 
 // flowKeeper does in the background what Apply need not wait for. It has a

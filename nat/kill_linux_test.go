@@ -80,6 +80,11 @@ func changing(r *rand.Rand, n int) nat.Config {
 	return cfg
 }
 
+func randomSource(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 11)) }
+
+// changes multiplies TestNothingLeaks: 100 makes it 10,000 changes.
+var changes = flag.Int("changes", 1, "multiplies the number of changes of TestNothingLeaks")
+
 var killRounds = flag.Int("kills", 6, "rounds of TestKilled")
 
 // TestKilled kills a process at a random moment of 1,000 changes and lets
