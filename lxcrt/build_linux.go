@@ -35,7 +35,7 @@ func (b *builder) layer(ctx context.Context, l Layer) (int, error) {
 		tree, err = bindTree(l.Path, false)
 	case userns != nil && b.images != nil:
 		var dir string
-		if dir, err = b.images.folder(ctx, l.Path, l.Offset, l.Size); err == nil {
+		if dir, err = b.images.folder(ctx, l.Path, l.Offset, l.Size, b.user); err == nil {
 			tree, err = bindTree(dir, false)
 		}
 	default:
@@ -128,7 +128,7 @@ func (b *builder) mount(ctx context.Context, m Mount, lock bool) (int, error) {
 	case MountSquashfs:
 		if userns != nil && b.images != nil {
 			var dir string
-			if dir, err = b.images.folder(ctx, m.Source, m.Offset, m.Size); err == nil {
+			if dir, err = b.images.folder(ctx, m.Source, m.Offset, m.Size, b.user); err == nil {
 				tree, err = bindTree(dir, false)
 			}
 		} else {

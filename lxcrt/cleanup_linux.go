@@ -79,7 +79,7 @@ func (r *Runtime) CleanUp(ctx context.Context, keep func(name string) bool) erro
 	}
 	errs = append(errs, r.net.wall.only(kept), r.strayLocks(kept))
 	if r.images != nil {
-		errs = append(errs, r.images.sweep())
+		errs = append(errs, r.images.sweep(kept))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return &Error{Op: "clean up", Err: err}

@@ -94,7 +94,7 @@ func (c *Container) Start(ctx context.Context) error {
 	}
 	c.state = Starting
 	c.mu.Unlock()
-	life, err := c.start(ctx)
+	life, monitorDone, err := c.start(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil {
@@ -102,12 +102,13 @@ func (c *Container) Start(ctx context.Context) error {
 		return c.fail("start", err)
 	}
 	c.run, c.state = life, Running
+	c.r.watchers.Go(func() { c.watch(life, monitorDone) }) // from here on it may end
 	return nil
 }
 
-func (c *Container) start(ctx context.Context) (_ *run, err error) {
+func (c *Container) start(ctx context.Context) (_ *run, monitorDone <-chan struct{}, err error) {
 	if err := os.Remove(filepath.Join(c.dir, exitFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
+		return nil, nil, err
 	}
 	_ = os.Remove(filepath.Join(c.dir, "lxc.log"))
 	go c.r.trees.warm()
@@ -115,14 +116,14 @@ func (c *Container) start(ctx context.Context) (_ *run, err error) {
 	if c.spec.Console != "" {
 		f, err := os.OpenFile(c.spec.Console, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		defer f.Close()
 		args.Output = f
 	}
 	m, err := launcher.Start(c.r.launch, args)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer m.Release()
 	rec := record{Boot: bootID()}
@@ -143,52 +144,51 @@ func (c *Container) start(ctx context.Context) (_ *run, err error) {
 		err = errors.Join(c.explain(err), c.clear(rec))
 	}()
 	if rec.Monitor, err = identify(m.PID()); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	life.monitor = rec.Monitor
 	if err := rec.write(c.dir); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := c.sendRoot(ctx, m); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	pid, err := m.Ready(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if life.init, err = identify(pid); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if life.pidfd, err = life.init.open(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if life.userns, err = os.Open(fmt.Sprintf("/proc/%d/ns/user", pid)); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	rec.Init = life.init
 	if err := rec.write(c.dir); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if c.networked() {
 		if err := c.r.net.plan(c.spec).connect(c.r.net.conn, pid); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	before, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", m.PID()))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := m.Go(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := c.awaitProgram(ctx, life, m, before); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	c.r.watchers.Go(func() { c.watch(life, m.Done()) })
-	return life, nil
+	return life, m.Done(), nil
 }
 
 // sendRoot builds the root while the monitor gets up, and hands it over.
@@ -326,6 +326,7 @@ func (c *Container) clear(rec record) error {
 		errs = append(errs, err)
 	}
 	c.r.shop.release(c.spec.Name)
+	errs = append(errs, c.r.images.release(c.spec.Name))
 	return errors.Join(errs...)
 }
 
@@ -449,6 +450,7 @@ func (r *Runtime) erase(name string, networked bool) error {
 		errs = append(errs, r.net.wall.dismiss(name))
 	}
 	r.shop.release(name)
+	errs = append(errs, r.images.release(name))
 	errs = append(errs, removeLocks(liblxc.Path(r.o.Dir), name))
 	if err := os.Remove(filepath.Join(dir, specFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		errs = append(errs, err)

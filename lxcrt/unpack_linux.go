@@ -47,8 +47,9 @@ func (o origin) key() string {
 	return fmt.Sprintf("%x", h[:16])
 }
 
-// folder returns the image as a folder, unpacking it the first time.
-func (u *unpacked) folder(ctx context.Context, file string, offset, size int64) (string, error) {
+// folder returns the image as a folder, unpacking it the first time. The folder
+// stays at least until release(user).
+func (u *unpacked) folder(ctx context.Context, file string, offset, size int64, user string) (string, error) {
 	o, err := originOf(file, offset, size)
 	if err != nil {
 		return "", err
@@ -57,8 +58,8 @@ func (u *unpacked) folder(ctx context.Context, file string, offset, size int64) 
 	defer u.mu.Unlock()
 	place := filepath.Join(u.dir, o.key())
 	root := filepath.Join(place, "root")
-	if _, err := os.Stat(filepath.Join(place, "origin.json")); err == nil {
-		return root, nil
+	if _, err := os.Stat(filepath.Join(place, originFile)); err == nil {
+		return root, use(place, user)
 	}
 	// The record is written last: a folder without one is a torn try.
 	if err := os.RemoveAll(place); err != nil {
@@ -79,29 +80,63 @@ func (u *unpacked) folder(ctx context.Context, file string, offset, size int64) 
 	if err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(filepath.Join(place, "origin.json"), data, 0o600); err != nil {
+	if err := use(place, user); err != nil {
 		return "", err
 	}
-	return root, nil
+	return root, os.WriteFile(filepath.Join(place, originFile), data, 0o600)
 }
 
-// sweep removes folders whose image is gone or has changed, and torn ones.
-func (u *unpacked) sweep() error {
+const originFile = "origin.json"
+
+// use notes, on disk, that a container stands on a folder: it may outlive us.
+func use(place, user string) error {
+	dir := filepath.Join(place, "users")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, user), nil, 0o600)
+}
+
+// release forgets a user; folders that have none left, and whose image is gone,
+// go too. A nil receiver has nothing to do.
+func (u *unpacked) release(user string) error {
+	if u == nil {
+		return nil
+	}
+	return u.sweep(func(name string) bool { return name != user })
+}
+
+// sweep removes torn folders, and those that no wanted container uses and whose
+// image is gone or has changed.
+func (u *unpacked) sweep(wanted func(name string) bool) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	entries, err := os.ReadDir(u.dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
 		return err
 	}
 	var errs []error
 	for _, e := range entries {
 		place := filepath.Join(u.dir, e.Name())
+		data, err := os.ReadFile(filepath.Join(place, originFile))
+		whole := err == nil
+		used := false
+		users, _ := os.ReadDir(filepath.Join(place, "users"))
+		for _, n := range users {
+			if wanted(n.Name()) {
+				used = true
+			} else {
+				errs = append(errs, os.Remove(filepath.Join(place, "users", n.Name())))
+			}
+		}
 		var o origin
-		data, err := os.ReadFile(filepath.Join(place, "origin.json"))
-		if err == nil && json.Unmarshal(data, &o) == nil {
+		if whole && used {
+			continue
+		}
+		if whole && json.Unmarshal(data, &o) == nil {
 			if now, err := originOf(o.Path, o.Offset, o.Size); err == nil && now == o {
 				continue
 			}

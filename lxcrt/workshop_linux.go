@@ -37,9 +37,6 @@ type image struct {
 	users map[string]bool
 }
 
-// idlePath is where the workshop has its only program.
-const idlePath = "/idle"
-
 // newWorkshop makes the namespace; dir is any folder to build it on, which does
 // not change.
 func newWorkshop(dir string) (*workshop, error) {
@@ -85,9 +82,6 @@ func (w *workshop) enclose(dir string, proc int) error {
 	}
 	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("workshop: leave the host: %w", err)
-	}
-	if err := os.WriteFile(idlePath, idleProgram(), 0o755); err != nil {
-		return err
 	}
 	if err := unix.Mkdir("/proc", 0o700); err != nil {
 		return err
@@ -258,7 +252,7 @@ func (w *workshop) lock(tree int, ids IDRange) (int, error) {
 		if err != nil {
 			return err
 		}
-		return heldChild(idlePath, plainMap(ids), unix.CLONE_NEWNS, func(pid int) error {
+		return heldChild(plainMap(ids), unix.CLONE_NEWNS, func(pid int) error {
 			ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", pid))
 			if err != nil {
 				return err

@@ -46,9 +46,6 @@ func testMounts(t *testing.T, f Factory) {
 	c := l.Start(l.Spec(""))
 	base := c.Spec().IDs.Base
 	vol := volume(t)
-	before, err := os.ReadFile("/proc/self/mountinfo")
-	must(t, err)
-
 	must(t, c.Mount(ctx, lxcrt.Mount{Target: "/media/a/b/volume", Kind: lxcrt.MountBind, Source: vol, IDMap: true, NoSuid: true, NoDev: true}))
 	equal(t, MustSh(t, c, "cd /media/a/b/volume && stat -c '%n %u' *"), "alice 1000\nroot 0\nweb 33")
 	equal(t, MustSh(t, c, "stat -c %u /media/a /media/a/b"), "0\n0")
@@ -90,9 +87,13 @@ func testMounts(t *testing.T, f Factory) {
 	must(t, c.Mount(ctx, lxcrt.Mount{Target: "/media/plain", Kind: lxcrt.MountTmpfs, Replace: true}))
 	equal(t, MustSh(t, c, "ls /media/plain; grep -c ' /media/plain ' /proc/mounts"), "1")
 
-	after, err := os.ReadFile("/proc/self/mountinfo")
+	table, err := os.ReadFile("/proc/self/mountinfo")
 	must(t, err)
-	equal(t, string(after), string(before))
+	for _, ours := range []string{vol, scratch, filepath.Dir(file), l.Options.Dir, " lxcrt "} {
+		if strings.Contains(string(table), ours) {
+			t.Errorf("the host's mount table shows %s", ours)
+		}
+	}
 	for _, target := range []string{"/media/a/b/volume", "/media/plain", "/etc/one", "/media/pkg", "/media/sub", "/media/look", "/media/tmp"} {
 		must(t, c.Unmount(ctx, target))
 		is(t, c.Unmount(ctx, target), lxcrt.ErrNotFound)
