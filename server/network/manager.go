@@ -81,9 +81,36 @@ func (m *Manager) Start(ctx context.Context) error {
 			}
 		}
 	})
+	if err := m.recall(); err != nil {
+		m.Close()
+		return err
+	}
 	if err := m.Sync(ctx); err != nil {
 		m.Close()
 		return err
+	}
+	return nil
+}
+
+// recall takes the containers that the document knows for running ones, so that
+// the forwards of services that outlived the server are never taken away.
+// Whoever adopts the services says which do not run.
+func (m *Manager) recall() error {
+	services, err := patchdb.Get[map[string]state.ServiceKeep](m.o.DB, state.PrivatePointer("services"))
+	if errors.Is(err, patchdb.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("network: services: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for pkg, s := range services {
+		v4, _ := netip.ParseAddr(s.Addr4)
+		v6, _ := netip.ParseAddr(s.Addr6)
+		if _, known := m.containers[pkg]; !known && s.Container != "" {
+			m.containers[pkg] = Container{v4, v6}
+		}
 	}
 	return nil
 }

@@ -27,12 +27,18 @@ const (
 // ActionInput asks an action for its form: {eventId, spec, value}. The event
 // id belongs in the run that fills the form in.
 func (m *Manager) ActionInput(ctx context.Context, id, action string, prefill json.RawMessage) (json.RawMessage, error) {
+	if err := m.await(ctx); err != nil {
+		return nil, err
+	}
 	input, err := m.actionInput(ctx, id, action, "", prefill)
 	return input, asProblem(err)
 }
 
 // RunAction runs an action and returns its result, version 1, or null.
 func (m *Manager) RunAction(ctx context.Context, id, action, eventID string, input json.RawMessage) (json.RawMessage, error) {
+	if err := m.await(ctx); err != nil {
+		return nil, err
+	}
 	meta, err := m.metadata(id, action)
 	if err != nil {
 		return nil, err

@@ -25,7 +25,25 @@ func TestAdoption(t *testing.T) {
 	for i, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
 		l.stop(sig)
 		require.Equal(t, born, l.get(page+"/born"), "the service runs on without a server")
+		refused := make(chan error, 1)
+		stop := make(chan struct{})
+		go func() { // no request is refused meanwhile
+			defer close(refused)
+			for {
+				if _, err := l.fetch(l.lan, page+"/"); err != nil {
+					refused <- err
+					return
+				}
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		}()
 		l.start()
+		close(stop)
+		require.NoError(t, <-refused)
 		l.healthy("alpha")
 		require.Equal(t, born, l.get(page+"/born"), "adopted, not made anew")
 		var result map[string]any

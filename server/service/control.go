@@ -17,7 +17,7 @@ import (
 // SetDesired says what the owner wants of a package: "running" or "stopped". A
 // critical task that is active keeps it from running unless force is set.
 func (m *Manager) SetDesired(ctx context.Context, id, desired string, force bool) error {
-	u, err := m.installed(id)
+	u, err := m.installed(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func blocking(tx *patchdb.Tx, id string) (string, error) {
 // Restart asks for one stop and start; a service whose code did not load is
 // loaded anew. A stopped service stays stopped.
 func (m *Manager) Restart(ctx context.Context, id string) error {
-	u, err := m.installed(id)
+	u, err := m.installed(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -106,8 +106,8 @@ func (u *unit) stale() bool {
 }
 
 // Rebuild asks for a new container; what is desired stays.
-func (m *Manager) Rebuild(_ context.Context, id string) error {
-	u, err := m.installed(id)
+func (m *Manager) Rebuild(ctx context.Context, id string) error {
+	u, err := m.installed(ctx, id)
 	if err != nil {
 		return err
 	}

@@ -55,6 +55,9 @@ type installing struct {
 // problem as soon as the bytes show a fault; then nothing is left on disk or in
 // the document.
 func (m *Manager) Sideload(ctx context.Context, body io.Reader, size int64) (operation.Operation, error) {
+	if err := m.await(ctx); err != nil {
+		return operation.Operation{}, err
+	}
 	in := &installing{m: m, job: m.ops.Begin("install")}
 	in.job.Progress("upload", 0, size, operation.Bytes)
 	ctx, cancel := m.bound(ctx)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -113,13 +115,13 @@ func serveLab(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := netroom.Start(ctx); err != nil {
-		return err
-	}
-	if err := m.Start(ctx); err != nil {
-		return err
-	}
-	srv := server.New(server.Deps{DB: db, Operations: ops, Services: m, Forwards: netroom.Forwards}, server.Options{Architecture: arch(), Logger: log})
+	var ready atomic.Bool
+	srv := server.New(server.Deps{DB: db, Operations: ops, Services: m, Forwards: netroom.Forwards}, server.Options{Architecture: arch(), Logger: log, Ready: func() error {
+		if !ready.Load() {
+			return errors.New("not ready")
+		}
+		return nil
+	}})
 	sock := filepath.Join(dir, "stead.sock")
 	os.Remove(sock)
 	l, err := net.Listen("unix", sock)
@@ -127,6 +129,13 @@ func serveLab(dir string) error {
 		return err
 	}
 	go srv.Serve(l, true)
+	if err := netroom.Start(ctx); err != nil {
+		return err
+	}
+	if err := m.Start(ctx); err != nil {
+		return err
+	}
+	ready.Store(true)
 	sig := make(chan os.Signal, 1)
 	signal.Notify(sig, syscall.SIGINT, syscall.SIGTERM)
 	stop := <-sig == syscall.SIGINT
@@ -201,6 +210,9 @@ func newLab(t testing.TB) *lab {
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		l.stop(syscall.SIGINT)
+		for _, pid := range l.inits() { // of a test that failed while no server ran
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
 		text, _ := os.ReadFile(l.log.Name())
 		for _, fault := range []string{"DATA RACE", "panic", "level=ERROR"} {
 			if strings.Contains(string(text), fault) {
@@ -239,7 +251,7 @@ func (l *lab) start(env ...string) {
 	require.NoError(l.t, cmd.Start())
 	l.cmd = cmd
 	l.await("the server", 20*time.Second, func() bool {
-		resp, err := l.http.Get("http://stead/v1/ping")
+		resp, err := l.http.Get("http://stead/readyz")
 		if err != nil {
 			return false
 		}

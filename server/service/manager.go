@@ -53,6 +53,7 @@ type Manager struct {
 	handing atomic.Bool     // Close hands over: containers go on
 	ctx     context.Context // ends when Close begins
 	halt    context.CancelCauseFunc
+	up      chan struct{}      // closed once Start has made everything consistent
 	cancel  context.CancelFunc // of the feed
 	feeding sync.WaitGroup
 
@@ -85,7 +86,7 @@ func New(d Deps) (*Manager, error) {
 	m := &Manager{
 		db: d.DB, rt: d.Runtime, net: netRoom{d.Network}, ops: d.Operations, dir: layout(d.Dir), layers: d.Layers,
 		arch: d.Arch, issuer: d.Issuer, log: log,
-		watch: newWatchers[*instance](), units: map[string]*unit{}, renewals: map[patchdb.Pointer]*time.Timer{},
+		watch: newWatchers[*instance](), units: map[string]*unit{}, renewals: map[patchdb.Pointer]*time.Timer{}, up: make(chan struct{}),
 	}
 	m.ctx, m.halt = context.WithCancelCause(context.Background())
 	if err := m.dir.make(); err != nil {
@@ -251,9 +252,25 @@ func (u *unit) close(ctx context.Context, stop bool) error {
 	return run.destroy(context.WithoutCancel(ctx))
 }
 
+// await waits until Start is done, so that a request that comes early is
+// answered and not refused.
+func (m *Manager) await(ctx context.Context) error {
+	select {
+	case <-m.up:
+		return nil
+	case <-m.ctx.Done():
+		return context.Cause(m.ctx)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // installed returns the unit of a package that is neither half installed nor
 // half removed, or a problem.
-func (m *Manager) installed(id string) (*unit, error) {
+func (m *Manager) installed(ctx context.Context, id string) (*unit, error) {
+	if err := m.await(ctx); err != nil {
+		return nil, err
+	}
 	info, err := patchdb.Get[state.StateInfo](m.db, state.PackagePointer(id, "stateInfo"))
 	if err != nil {
 		return nil, problem.NotFound("package", id)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/selfstead/selfstead/lxcrt"
@@ -19,7 +20,8 @@ const (
 )
 
 // Start makes disk and kernel match the document and then runs the packages.
-// It returns once the document is consistent; services come up after that.
+// It returns once the document is consistent and what ran is adopted; other
+// services come up after that. Requests that come before wait for it.
 func (m *Manager) Start(ctx context.Context) error {
 	packages, err := patchdb.Get[map[string]state.Package](m.db, state.PackageData)
 	if err != nil {
@@ -63,14 +65,20 @@ func (m *Manager) Start(ctx context.Context) error {
 			return err
 		}
 	}
+	var reviving sync.WaitGroup
 	for _, u := range m.all() {
 		if packages[u.id].StateInfo.State == status.Removing {
 			m.finishRemoval(u)
 			continue
 		}
-		u.revive(ctx, packages[u.id], services[u.id])
+		reviving.Go(func() { u.revive(ctx, packages[u.id], services[u.id]) })
 	}
-	return m.net.Sync(ctx)
+	reviving.Wait()
+	if err := m.net.Sync(ctx); err != nil {
+		return err
+	}
+	close(m.up)
+	return nil
 }
 
 // unwind takes back an install that was cut off.
@@ -117,6 +125,9 @@ func (u *unit) revive(ctx context.Context, p state.Package, keep state.ServiceKe
 	if err != nil {
 		u.m.log.Info("the container is made anew", "package", u.id, "err", err)
 		u.discard(ctx, keep)
+		if err := u.m.net.SetContainer(ctx, u.id, noAddr, noAddr); err != nil {
+			u.m.log.Error("forwards", "package", u.id, "err", err)
+		}
 	}
 	if run != nil {
 		u.setInstance(run)

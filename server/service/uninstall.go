@@ -22,7 +22,7 @@ const removeSteps = 4
 // the package stays, unless force is set. soft keeps volumes and logs for a
 // later install.
 func (m *Manager) Uninstall(ctx context.Context, id string, soft, force bool) (operation.Operation, error) {
-	u, err := m.installed(id)
+	u, err := m.installed(ctx, id)
 	if err != nil {
 		return operation.Operation{}, err
 	}
