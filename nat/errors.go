@@ -61,5 +61,10 @@ func (e *KernelError) Error() string {
 	return s + ": " + e.Err.Error()
 }
 
+// Is reports ErrNotSupported as matching where the kernel lacks something.
+func (e *KernelError) Is(target error) bool {
+	return target == ErrNotSupported && errors.Is(e.Err, errors.ErrUnsupported)
+}
+
 // Unwrap returns the kernel's error number.
 func (e *KernelError) Unwrap() error { return e.Err }

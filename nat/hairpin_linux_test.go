@@ -42,40 +42,44 @@ func (n *site) cells(masq, sibling map[string]netip.Addr) []cell {
 // bridge netfilter.
 func TestHairpin(t *testing.T) {
 	behindRouter := pair("10.0.9.1", "fd00:9::1")
+	type prefixes = map[string]int
+	alone := prefixes{"4": 32, "6": 128}
 	for _, tc := range []struct {
 		name, inside  string
-		bridgeRules   bool
-		prefix        map[string]int
+		prefix        prefixes
 		masq, sibling map[string]netip.Addr
 	}{
-		{"bridge", "bridge", false, map[string]int{"4": 24, "6": 64}, gateway, gateway},
-		{"bridge with bridge netfilter", "bridge", true, map[string]int{"4": 24, "6": 64}, gateway, gateway},
-		{"point-to-point, host prefix", "point-to-point", false, map[string]int{"4": 32, "6": 128}, gateway, addrB},
-		{"point-to-point, subnet prefix", "point-to-point", true, map[string]int{"4": 24, "6": 64}, gateway, addrB},
-		{"routed subnet", "routed", false, map[string]int{"4": 24, "6": 64}, behindRouter, behindRouter},
+		{"bridge", "bridge", subnets, gateway, gateway},
+		{"point-to-point, host prefix", "point-to-point", alone, gateway, addrB},
+		{"point-to-point, subnet prefix", "point-to-point", subnets, gateway, addrB},
+		{"unnumbered, host prefix", "unnumbered", alone, gateway, addrB},
+		{"unnumbered, subnet prefix", "unnumbered", subnets, gateway, addrB},
+		{"routed subnet", "routed", subnets, behindRouter, behindRouter},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			t.Parallel()
-			n := newSite(t, tc.inside)
-			n.s.BridgeRules(tc.bridgeRules)
-			for _, fam := range families {
-				n.a.Serve(netip.AddrPortFrom(addrA[fam], 8080))
-			}
-			c := controller(t, n.s)
-			apply(t, c, publish(tc.prefix))
-			for _, cell := range n.cells(tc.masq, tc.sibling) {
+		for _, rules := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, bridge netfilter %v", tc.name, rules), func(t *testing.T) {
+				t.Parallel()
+				n := newSite(t, tc.inside)
+				n.s.BridgeRules(rules)
 				for _, fam := range families {
-					for _, network := range networks {
-						seen, err := cell.from.Ask(nattest.Dialer{Network: network}, netip.AddrPortFrom(cell.to[fam], 5000))
-						if what := fmt.Sprintf("%s, %s, IPv%s", cell.name, network, fam); err != nil {
-							t.Errorf("%s: %v", what, err)
-						} else if seen != cell.seen[fam] {
-							t.Errorf("%s: A saw %s, not %s", what, seen, cell.seen[fam])
+					n.a.Serve(netip.AddrPortFrom(addrA[fam], 8080))
+				}
+				c := controller(t, n.s)
+				apply(t, c, publish(tc.prefix))
+				for _, cell := range n.cells(tc.masq, tc.sibling) {
+					for _, fam := range families {
+						for _, network := range networks {
+							seen, err := cell.from.Ask(nattest.Dialer{Network: network}, netip.AddrPortFrom(cell.to[fam], 5000))
+							if what := fmt.Sprintf("%s, %s, IPv%s", cell.name, network, fam); err != nil {
+								t.Errorf("%s: %v", what, err)
+							} else if seen != cell.seen[fam] {
+								t.Errorf("%s: A saw %s, not %s", what, seen, cell.seen[fam])
+							}
 						}
 					}
 				}
-			}
-			require.NoError(t, c.Close())
-		})
+				require.NoError(t, c.Close())
+			})
+		}
 	}
 }

@@ -2,7 +2,10 @@ package nat
 
 import (
 	"context"
+	"fmt"
+	"io/fs"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
@@ -218,4 +221,45 @@ func TestCancelled(t *testing.T) {
 	require.NoError(t, c.Close())
 	require.ErrorIs(t, c.Apply(context.Background(), cfg), ErrClosed)
 	require.NoError(t, c.Close(), "closing twice")
+}
+
+// TestSmallSendBuffer has no more room than an unprivileged user gets: a new
+// table is filled in several transactions, and a change that does not fit is
+// refused while the old state stays.
+func TestSmallSendBuffer(t *testing.T) {
+	inNamespace(t)
+	c := open(t)
+	require.NoError(t, unix.SetsockoptInt(c.nft.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 64<<10))
+	n, err := unix.GetsockoptInt(c.nft.fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
+	require.NoError(t, err)
+	c.nft.limit = n / 2
+	big := func(port uint16) (cfg Config) {
+		for i := range 1500 {
+			cfg.Forwards = append(cfg.Forwards, Forward{
+				Name: fmt.Sprint(i), Source: netip.AddrPortFrom(ad("203.0.113.7"), 2000+uint16(i)),
+				Target: Target{ad("10.0.3.5"), 24, port}, AllowFrom: []netip.Prefix{px("192.168.0.0/16")},
+			})
+		}
+		return cfg
+	}
+	ctx := context.Background()
+	require.NoError(t, c.Apply(ctx, big(80)))
+	holds(t, c, big(80))
+	err = c.Apply(ctx, big(81))
+	require.ErrorIs(t, err, unix.EMSGSIZE)
+	require.ErrorContains(t, err, "send buffer")
+	holds(t, c, big(80))
+}
+
+// TestErrors checks what callers branch on.
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	err := error(&KernelError{Op: "add rule", Object: "x", Detail: "no", Err: unix.EOPNOTSUPP})
+	require.ErrorIs(t, err, ErrNotSupported)
+	require.ErrorIs(t, err, unix.EOPNOTSUPP)
+	require.EqualError(t, err, "nat: add rule x: no: operation not supported")
+	require.NotErrorIs(t, &KernelError{Err: unix.EPERM}, ErrNotSupported)
+	require.ErrorIs(t, &KernelError{Err: unix.EPERM}, fs.ErrPermission)
+	_, err = New(Options{Table: "a\"b"})
+	require.ErrorIs(t, err, ErrInvalid)
 }

@@ -47,7 +47,8 @@ func insidePrefix(fam string) int {
 	return 24
 }
 
-// newSite builds the lab; inside is "bridge", "point-to-point" or "routed".
+// newSite builds the lab; inside is "bridge", "point-to-point",
+// "unnumbered" or "routed".
 func newSite(t testing.TB, inside string) *site {
 	t.Helper()
 	lab := nattest.NewLab(t)
@@ -87,6 +88,15 @@ link set br0 up`)
 addr add fd00:3::1/128 dev v%[1]s
 route add %[2]s dev v%[1]s
 route add %[3]s dev v%[1]s`, name, own["4"], own["6"]))
+		}
+		n.number(32, 128)
+	case "unnumbered": // as container runtimes do: the gateway is on lo, the links have no address
+		n.s.IP("addr add 10.0.3.1/32 dev lo\naddr add fd00:3::1/128 dev lo")
+		for host, name := range map[*nattest.Space]string{n.a: "A", n.b: "B"} {
+			lab.Join(n.s, "v"+name, host, "eth0")
+			own := map[string]map[string]netip.Addr{"A": addrA, "B": addrB}[name]
+			n.s.IP(fmt.Sprintf("link set v%[1]s address 02:00:00:00:04:01\nroute add %[2]s dev v%[1]s\nroute add %[3]s dev v%[1]s", name, own["4"], own["6"]))
+			host.IP("neigh add fd00:3::1 lladdr 02:00:00:00:04:01 dev eth0")
 		}
 		n.number(32, 128)
 	case "routed": // A and B share a segment behind a router of their own

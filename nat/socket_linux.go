@@ -14,9 +14,9 @@ import (
 // cannot say which message of a batch failed, nor send a batch without one
 // acknowledgement a message, which overflow the receive buffer.
 type socket struct {
-	fd  int
-	seq uint32
-	buf []byte
+	fd    int
+	buf   []byte
+	limit int // bytes that fit the send buffer at once
 }
 
 // bufferSize is what is asked for in both directions; a batch must fit the
@@ -33,6 +33,10 @@ func openSocket(proto int, groups ...uint32) (*socket, error) {
 		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, o.force, bufferSize) != nil {
 			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, o.plain, bufferSize) // capped without an error
 		}
+	}
+	// The kernel doubles the size for its own bookkeeping.
+	if n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF); err == nil {
+		s.limit = n / 2
 	}
 	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1)
 	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)

@@ -17,6 +17,7 @@ const (
 	restoreTimeout = 10 * time.Second
 	fewElements    = 64   // up to this many are read back one by one
 	sortedElements = 1000 // up to this many are written in order
+	fillElements   = 500  // are written between two looks at the size of a transaction
 )
 
 // work is what has to be written.
@@ -276,7 +277,11 @@ func (c *Controller) write(w *work) (gen uint32, err error) {
 			b.addSet(shape)
 		}
 	}
-	b.change(early)
+	if inForce {
+		b.change(early)
+	} else if b, err = c.fill(b, early, commit, &gen); err != nil {
+		return gen, err
+	}
 	if err := commit(b); err != nil {
 		return gen, err
 	}
@@ -291,6 +296,38 @@ func (c *Controller) write(w *work) (gen uint32, err error) {
 		b.delSet(name)
 	}
 	return gen, commit(b)
+}
+
+// fill writes element changes while no rules are in force, in as many
+// transactions as the send buffer asks for; the last one is returned.
+func (c *Controller) fill(b *batch, w *work, commit func(*batch) error, gen *uint32) (*batch, error) {
+	part := func(msg, s int, list []keyed) error {
+		for len(list) > 0 {
+			n := min(len(list), fillElements)
+			b.elements(msg, setDefs[s].name, 0, setDefs[s].interval, list[:n])
+			list = list[n:]
+			if len(b.buf) < c.nft.limit/2 {
+				continue
+			}
+			if err := commit(b); err != nil {
+				return err
+			}
+			b = newBatch(c.table, *gen)
+		}
+		return nil
+	}
+	w.order()
+	for s := range w.del {
+		if err := part(unix.NFT_MSG_DELSETELEM, s, w.del[s]); err != nil {
+			return b, err
+		}
+	}
+	for s := range w.add {
+		if err := part(unix.NFT_MSG_NEWSETELEM, s, w.add[s]); err != nil {
+			return b, err
+		}
+	}
+	return b, nil
 }
 
 func nextGen(gen uint32) uint32 {
@@ -325,16 +362,22 @@ func (c *Controller) swapRules(b *batch, w *work) error {
 // change deletes and adds elements, set by set: deletions of all sets first,
 // in the order of setDefs.
 func (b *batch) change(w *work) {
-	for s := range w.add {
-		if len(w.add[s]) <= sortedElements { // the kernel lists intervals in the order of their arrival
-			slices.SortFunc(w.add[s], func(a, b keyed) int { return strings.Compare(a.key, b.key) })
-		}
-	}
+	w.order()
 	for s := range w.del {
 		b.elements(unix.NFT_MSG_DELSETELEM, setDefs[s].name, 0, setDefs[s].interval, w.del[s])
 	}
 	for s := range w.add {
 		b.elements(unix.NFT_MSG_NEWSETELEM, setDefs[s].name, 0, setDefs[s].interval, w.add[s])
+	}
+}
+
+// order sorts what is added, unless it is much: the kernel lists intervals in
+// the order of their arrival.
+func (w *work) order() {
+	for s := range w.add {
+		if len(w.add[s]) <= sortedElements {
+			slices.SortFunc(w.add[s], func(a, b keyed) int { return strings.Compare(a.key, b.key) })
+		}
 	}
 }
 
