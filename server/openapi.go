@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"reflect"
 	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -76,6 +77,9 @@ type nothing struct{}
 // add registers a route. Whatever fn returns as an error becomes a problem.
 func add[I, O any](s *Server, op huma.Operation, fn func(context.Context, *I) (*O, error)) {
 	prepare(&op)
+	if _, ok := reflect.TypeFor[I]().FieldByName("Body"); ok {
+		op.Errors = append(op.Errors, http.StatusBadRequest, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	}
 	op.BodyReadTimeout = s.opts.BodyTimeout
 	huma.Register(s.api, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := fn(ctx, in)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/go-chi/chi/v5"
 
 	"github.com/selfstead/selfstead/patchdb"
 	"github.com/selfstead/selfstead/server/journal"
@@ -141,6 +142,22 @@ func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
 	writeProblem(w, problem.New(http.StatusNotFound, problem.CodeNotFound, "there is no such path").WithInstance(instance(r.Context())))
 }
 
-func (s *Server) methodNotAllowed(w http.ResponseWriter, r *http.Request) {
-	writeProblem(w, problem.New(http.StatusMethodNotAllowed, codeMethod, "the path has no "+r.Method).WithInstance(instance(r.Context())))
+// methodNotAllowed answers for a path that has other methods, and names them
+// (RFC 9110 section 15.5.6).
+func methodNotAllowed(router chi.Router) http.HandlerFunc {
+	methods := []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
+	return func(w http.ResponseWriter, r *http.Request) {
+		var allowed []string
+		path := r.URL.RawPath
+		if path == "" {
+			path = r.URL.Path
+		}
+		for _, method := range methods {
+			if router.Match(chi.NewRouteContext(), method, path) {
+				allowed = append(allowed, method)
+			}
+		}
+		writeProblem(w, problem.New(http.StatusMethodNotAllowed, codeMethod, "the path has no "+r.Method).
+			WithHeader("Allow", strings.Join(allowed, ", ")).WithInstance(instance(r.Context())))
+	}
 }

@@ -13,13 +13,13 @@ type (
 	logInput struct {
 		ID     string `path:"id" maxLength:"200" doc:"id of the package" example:"hello-world"`
 		Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"50" doc:"most entries to return"`
-		Cursor string `query:"cursor" maxLength:"256" doc:"return what follows this place; without it, the newest entries"`
+		Cursor string `query:"cursor" pattern:"^[0-7]?[0-9a-f]{1,15}\\.[0-7]?[0-9a-f]{1,15}$" patternDescription:"cursor of an entry" doc:"return what follows this place; without it, the newest entries"`
 		Before bool   `query:"before" doc:"with cursor: return what precedes it"`
 	}
 	logEventsInput struct {
 		ID          string `path:"id" maxLength:"200" doc:"id of the package" example:"hello-world"`
 		Limit       int    `query:"limit" minimum:"0" maximum:"1000" default:"50" doc:"entries of the past to begin with; not with a cursor"`
-		Cursor      string `query:"cursor" maxLength:"256" doc:"begin with what follows this place"`
+		Cursor      string `query:"cursor" pattern:"^[0-7]?[0-9a-f]{1,15}\\.[0-7]?[0-9a-f]{1,15}$" patternDescription:"cursor of an entry" doc:"begin with what follows this place"`
 		LastEventID string `header:"Last-Event-ID" doc:"as cursor, and goes before it"`
 	}
 )

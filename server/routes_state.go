@@ -18,7 +18,7 @@ import (
 
 type (
 	stateInput struct {
-		Pointer     string `query:"pointer" maxLength:"1024" doc:"JSON Pointer (RFC 6901) to the part that is wanted; empty for the whole" example:"/serverInfo"`
+		Pointer     string `query:"pointer" maxLength:"1024" pattern:"^(/([^/~]|~[01])*)*$" patternDescription:"JSON Pointer" doc:"JSON Pointer (RFC 6901) to the part that is wanted; empty for the whole" example:"/serverInfo"`
 		IfNoneMatch string `header:"If-None-Match" doc:"answers 304 when the state still has this ETag"`
 	}
 	stateOutput struct {
@@ -27,8 +27,8 @@ type (
 		Body   api.Dump
 	}
 	stateEventsInput struct {
-		Pointer     string `query:"pointer" maxLength:"1024" doc:"JSON Pointer (RFC 6901) to the part that is wanted; empty for the whole"`
-		Since       string `query:"since" maxLength:"20" doc:"revision that the client has; as Last-Event-ID, which goes before it"`
+		Pointer     string `query:"pointer" maxLength:"1024" pattern:"^(/([^/~]|~[01])*)*$" patternDescription:"JSON Pointer" doc:"JSON Pointer (RFC 6901) to the part that is wanted; empty for the whole"`
+		Since       string `query:"since" pattern:"^[0-9]{1,18}$" patternDescription:"revision" doc:"revision that the client has; as Last-Event-ID, which goes before it"`
 		LastEventID string `header:"Last-Event-ID" doc:"id of the last event that the client has seen"`
 	}
 )

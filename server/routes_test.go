@@ -125,6 +125,9 @@ func TestRoutes(t *testing.T) {
 			for _, s := range append(tt.hasNot, l.token) {
 				assert.NotContains(t, a.body, s)
 			}
+			if a.status == 405 {
+				assert.NotEmpty(t, a.header.Get("Allow"))
+			}
 			if a.status >= 400 {
 				assert.Equal(t, "application/problem+json", a.header.Get("Content-Type"))
 				p := decode[map[string]any](t, a.body)

@@ -105,7 +105,7 @@ func New(d Deps, o Options) *Server {
 
 	router := chi.NewMux()
 	router.NotFound(s.notFound)
-	router.MethodNotAllowed(s.methodNotAllowed)
+	router.MethodNotAllowed(methodNotAllowed(router))
 	s.api = humachi.New(router, s.humaConfig())
 	s.api.UseMiddleware(s.authenticate)
 	s.routes()
