@@ -13,9 +13,12 @@ GUEST       := server/embedded/dist/start-container
 # top, and what only tests call (the nft, lxc-start and ip programs as oracles).
 BUILD_PKGS  := gcc libc6-dev pkg-config lxc-dev liblxc-common
 RUN_PKGS    := mmdebstrap squashfs-tools ca-certificates
-TEST_PKGS   := lxc nftables iproute2 conntrack strace b3sum
+TEST_PKGS   := lxc nftables iproute2 conntrack strace b3sum miniupnpd-nftables
 
 export CGO_ENABLED := 1
+
+# What tests of the whole program run on.
+TEST_ENV = STEAD_BIN=$(abspath bin/stead) STEAD_BASE="$$(cat bin/base.path)" STEAD_EXAMPLE=$(abspath $(EXAMPLE_PKG))
 
 .PHONY: up build test check unit example base bench fuzz golden clean deps-build deps-run deps-test
 
@@ -50,9 +53,31 @@ check: $(GUEST)
 	$(GO) vet ./...
 
 unit: example base
-	STEAD_BIN=$(abspath bin/stead) STEAD_BASE="$$(cat bin/base.path)" STEAD_EXAMPLE=$(abspath $(EXAMPLE_PKG)) \
-		$(GO) test -timeout 20m ./...
+	$(TEST_ENV) $(GO) test -timeout 20m ./...
 	$(GO) test -timeout 10m -race ./patchdb/... ./server/operation/... ./server/journal/... ./server/network/... ./nat
+
+# Our figure beside the peer's or the limit's, as ratios; the machine should be
+# idle otherwise. COUNT rounds of what is measured end to end.
+COUNT ?= 5
+bench: example base deps-test
+	@echo "== from the last byte of an upload to a healthy answer; resident memory"
+	@$(TEST_ENV) $(GO) test -run '^$$' -bench Upload -benchtime $(COUNT)x ./server/e2e
+	@$(TEST_ENV) $(GO) test -run '^$$' -bench Resident -benchtime 1x ./server/e2e
+	@for p in ./server ./nat ./s9pk ./lxcrt ./lxcrt/guest ./patchdb; do echo "== $$p"; $(TEST_ENV) $(GO) test -run '^$$' -bench . $$p; done
+	@echo "== patchdb beside bbolt and SQLite"
+	@cd patchdb/bench && $(GO) run .
+
+# Each fuzz target for FUZZTIME.
+FUZZTIME ?= 1m
+fuzz:
+	@grep -rl --include='*_test.go' --exclude-dir=node_modules '^func Fuzz' . | xargs -n1 dirname | sort -u | while read -r dir; do \
+		for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\).*/\1/p' $$dir/*_test.go); do \
+			echo "== $$dir $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$dir; done; done
+
+# Golden files, and the Node runtime's one file; read the diff.
+golden: $(GUEST)
+	cd lxcrt/guest/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && node build.mjs
+	$(GO) test ./server ./nat ./nat/gateway ./lxcrt -run 'Golden|OpenAPI|Contract' -update
 
 deps-build:
 	@.ci/deps $(BUILD_PKGS)
