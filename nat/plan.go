@@ -47,40 +47,6 @@ type element struct {
 	seen uint32 // the comparison that last found it in the kernel
 }
 
-// subnets counts the prefix lengths that forwards give for one target; the
-// widest one rules.
-type subnets struct {
-	prefixes []prefixCount
-	first    [1]prefixCount // where the usual single one lives
-}
-
-type prefixCount struct{ bits, refs int }
-
-func (s *subnets) count(bits, by int) {
-	for i := range s.prefixes {
-		if c := &s.prefixes[i]; c.bits == bits {
-			if c.refs += by; c.refs == 0 {
-				s.prefixes = slices.Delete(s.prefixes, i, i+1)
-			}
-			return
-		}
-	}
-	if s.prefixes == nil {
-		s.prefixes = s.first[:0]
-	}
-	s.prefixes = append(s.prefixes, prefixCount{bits, by})
-}
-
-func (s *subnets) widest() int {
-	w := 0
-	for _, c := range s.prefixes {
-		if w == 0 || c.bits < w {
-			w = c.bits
-		}
-	}
-	return w
-}
-
 func newPlan(cfg Config, env Environment) (*plan, error) {
 	p := &plan{
 		env:      env,
@@ -122,24 +88,6 @@ func newPlan(cfg Config, env Environment) (*plan, error) {
 	}
 	p.untouch = false
 	return p, nil
-}
-
-// subnets returns what a subnetSet writes with: subnets into one set, single
-// addresses into another, or nowhere when there is none.
-func (p *plan) subnets(wide, single setID) (put, drop func(target, from netip.Prefix)) {
-	at := func(target, from netip.Prefix, do func(s setID, key string)) {
-		switch {
-		case !from.IsSingleIP():
-			do(wide, subnetKey(target, from))
-		case single < numSets:
-			do(single, selfKey(target.Addr()))
-		}
-	}
-	put = func(target, from netip.Prefix) {
-		at(target, from, func(s setID, key string) { p.put(s, key, value{}) })
-	}
-	drop = func(target, from netip.Prefix) { at(target, from, p.drop) }
-	return put, drop
 }
 
 // settle forgets what changed.
@@ -329,107 +277,6 @@ func (f *Forward) admitted() []admission {
 	return out
 }
 
-// union joins spans that overlap or touch.
-func union(spans []portSpan) (out []portSpan) {
-	spans = slices.SortedFunc(slices.Values(spans), func(a, b portSpan) int { return int(a.lo) - int(b.lo) })
-	for _, s := range spans {
-		if n := len(out); n > 0 && int(s.lo) <= int(out[n-1].hi)+1 {
-			out[n-1].hi = max(out[n-1].hi, s.hi)
-			continue
-		}
-		out = append(out, portSpan{lo: s.lo, hi: s.hi})
-	}
-	return out
-}
-
-// innerSpan is an interval of target ports and protocols.
-type innerSpan struct {
-	lo, hi uint16
-	protos protoSpan
-}
-
-// innerUnion lists the intervals that cover the target ranges of an address:
-// what TCP and UDP have in common is one interval.
-func (p *plan) innerUnion(addr netip.Addr) (out []innerSpan) {
-	tcp := union(p.inner[claim{addr: addr, proto: protoTCP}])
-	udp := union(p.inner[claim{addr: addr, proto: protoUDP}])
-	for _, s := range tcp {
-		protos := TCP
-		if i := slices.Index(udp, s); i >= 0 {
-			protos = TCP | UDP
-			udp = slices.Delete(udp, i, i+1)
-		}
-		out = append(out, innerSpan{s.lo, s.hi, protos.span()})
-	}
-	for _, s := range udp {
-		out = append(out, innerSpan{s.lo, s.hi, UDP.span()})
-	}
-	return out
-}
-
-// aimRange counts a forward's target ports in or out where they are a range.
-func (p *plan) aimRange(f *Forward, by int) {
-	if !f.ranged() {
-		return
-	}
-	set, addr := familySet(setTargetRange, f.Target.Addr), f.Target.Addr
-	span := portSpan{f.Target.Port, f.Target.Port + uint16(f.ports()-1), f.Name}
-	was := p.innerUnion(addr)
-	for _, proto := range f.Protocols.numbers() {
-		at := claim{addr: addr, proto: proto}
-		if by > 0 {
-			p.inner[at] = append(p.inner[at], span)
-			continue
-		}
-		p.inner[at] = slices.DeleteFunc(p.inner[at], func(s portSpan) bool { return s == span })
-		if len(p.inner[at]) == 0 {
-			delete(p.inner, at)
-		}
-	}
-	is := p.innerUnion(addr)
-	for _, s := range was {
-		if !slices.Contains(is, s) {
-			p.drop(set, spanKey(s.lo, s.hi, s.protos, addr))
-		}
-	}
-	for _, s := range is {
-		if !slices.Contains(was, s) {
-			p.put(set, spanKey(s.lo, s.hi, s.protos, addr), value{})
-		}
-	}
-}
-
-// aim counts a forward in (1) or out (-1) at its target address.
-func (p *plan) aim(f *Forward, by int) {
-	p.aimRange(f, by)
-	t := p.targets[f.Target.Addr]
-	if t == nil {
-		t = &subnets{}
-		p.targets[f.Target.Addr] = t
-	}
-	was := t.widest()
-	t.count(f.Target.Prefix, by)
-	if is := t.widest(); is != was {
-		p.reaim(f.Target.Addr, is)
-		if is == 0 {
-			delete(p.targets, f.Target.Addr)
-		}
-	}
-}
-
-// reaim makes the subnet sets say what is known of a target, given the length
-// of its own subnet's prefix; 0 means that it is no target any more.
-func (p *plan) reaim(addr netip.Addr, bits int) {
-	var own, near netip.Prefix
-	if bits > 0 {
-		own = netip.PrefixFrom(addr, bits).Masked()
-		near = p.env.shortcut(addr, bits)
-	}
-	fam := familySet(0, addr) / setsPerFamily
-	p.inside[fam].set(addr, own)
-	p.hairpin[fam].set(addr, near)
-}
-
 // setEnvironment makes the plan fit another environment.
 func (p *plan) setEnvironment(env Environment) {
 	if p.env.equal(&env) {
@@ -439,64 +286,4 @@ func (p *plan) setEnvironment(env Environment) {
 	for addr, t := range p.targets {
 		p.reaim(addr, t.widest())
 	}
-}
-
-// edit is what distinguishes two lists of forwards: everything but a common
-// head and a common tail.
-type edit struct {
-	head     int
-	was, now []Forward
-}
-
-func editOf(old, cfg Config) edit {
-	head, o, n := 0, old.Forwards, cfg.Forwards
-	for head < len(o) && head < len(n) && o[head].Equal(&n[head]) {
-		head++
-	}
-	for len(o) > head && len(n) > head && o[len(o)-1].Equal(&n[len(n)-1]) {
-		o, n = o[:len(o)-1], n[:len(n)-1]
-	}
-	return edit{head, o[head:], n[head:]}
-}
-
-// change makes the plan follow an edit. On error the plan is as before.
-func (p *plan) change(e edit) error {
-	keep := map[string]*Forward{}
-	for i := range e.now {
-		if _, twice := keep[e.now[i].Name]; !twice {
-			keep[e.now[i].Name] = &e.now[i]
-		}
-	}
-	var removed []*Forward
-	stays := map[string]bool{}
-	for i := range e.was {
-		name := e.was[i].Name
-		if g := keep[name]; g != nil && g.Equal(&e.was[i]) {
-			stays[name] = true
-			continue
-		}
-		removed = append(removed, p.byName[name])
-		p.remove(name)
-	}
-	var added []string
-	for i := range e.now {
-		f := &e.now[i]
-		if stays[f.Name] && keep[f.Name] == f {
-			continue
-		}
-		err := p.add(f)
-		if err == nil {
-			added = append(added, f.Name)
-			continue
-		}
-		for _, name := range added {
-			p.remove(name)
-		}
-		for _, f := range removed {
-			p.add(f)
-		}
-		err.Index = e.head + i
-		return err
-	}
-	return nil
 }
