@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -53,6 +54,22 @@ func (b *builder) layer(ctx context.Context, l Layer) (int, error) {
 
 // overlay returns the tree of an overlay over layers; upperDir may be empty.
 func (b *builder) overlay(ctx context.Context, layers []Layer, upperDir string, attrs int) (int, error) {
+	if upperDir == "" {
+		return b.stack(ctx, layers, -1, attrs)
+	}
+	if err := makeUpper(upperDir, b.ids); err != nil {
+		return -1, err
+	}
+	upper, err := bindTree(upperDir, false)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(upper)
+	return b.stack(ctx, layers, upper, attrs)
+}
+
+// stack is overlay with the tree of the upper, or -1.
+func (b *builder) stack(ctx context.Context, layers []Layer, upper int, attrs int) (int, error) {
 	var trees []int
 	defer func() {
 		for _, t := range trees {
@@ -66,18 +83,70 @@ func (b *builder) overlay(ctx context.Context, layers []Layer, upperDir string, 
 		}
 		trees = append(trees, t)
 	}
-	upper := -1
-	if upperDir != "" {
-		if err := makeUpper(upperDir, b.ids); err != nil {
-			return -1, err
-		}
-		var err error
-		if upper, err = bindTree(upperDir, false); err != nil {
-			return -1, err
-		}
-		defer unix.Close(upper)
-	}
 	return b.shop.overlay(trees, upper, attrs)
+}
+
+// upper returns the tree that holds the root's upper: the container's folder, or
+// a file system of limited size in a file there, which is made the first time.
+func (b *builder) upper(ctx context.Context, s Spec, dir string) (int, error) {
+	if s.UpperSize == 0 {
+		if err := makeUpper(dir, b.ids); err != nil {
+			return -1, err
+		}
+		return bindTree(dir, false)
+	}
+	file := filepath.Join(dir, "upper.ext4")
+	if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
+		if err := makeExt4(ctx, file, s.UpperSize); err != nil {
+			return -1, fmt.Errorf("upper of limited size: %w", err)
+		}
+	}
+	loop, err := attachLoop(file, 0, 0, true)
+	if err != nil {
+		return -1, err
+	}
+	defer loop.Close()
+	tree, err := fsTree("ext4", unix.MOUNT_ATTR_NODEV, [2]string{"source", loop.Name()})
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(tree)
+	clone := -1
+	err = b.shop.do(func(work string) error {
+		p, err := place(tree, work, "upper")
+		if err != nil {
+			return err
+		}
+		if err := makeUpper(p, b.ids); err != nil {
+			return err
+		}
+		clone, err = cloneAt(p)
+		return err
+	})
+	return clone, err
+}
+
+// makeExt4 makes a sparse file with an empty file system, whole or not at all.
+func makeExt4(ctx context.Context, file string, size int64) error {
+	tmp := file + ".new"
+	defer os.Remove(tmp)
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	err = f.Truncate(size)
+	f.Close()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", tmp)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		if errors.Is(err, exec.ErrNotFound) {
+			return fmt.Errorf("mkfs.ext4 (package e2fsprogs): %w: %w", ErrNotSupported, err)
+		}
+		return fmt.Errorf("mkfs.ext4: %w: %s", err, out)
+	}
+	return os.Rename(tmp, file)
 }
 
 // makeUpper makes the two folders of an overlay; the upper belongs to container
@@ -168,7 +237,12 @@ func (b *builder) mount(ctx context.Context, m Mount, lock bool) (int, error) {
 // root returns the tree of a container's whole root: the overlay with the Spec's
 // files in it and its mounts on it.
 func (b *builder) root(ctx context.Context, s Spec, dir string) (int, error) {
-	base, err := b.overlay(ctx, s.Layers, dir, 0)
+	upper, err := b.upper(ctx, s, dir)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(upper)
+	base, err := b.stack(ctx, s.Layers, upper, 0)
 	if err != nil {
 		return -1, err
 	}

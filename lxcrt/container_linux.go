@@ -64,7 +64,7 @@ func (c *Container) State() State {
 func (c *Container) PID() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.run == nil || c.state == Stopped {
+	if c.run == nil || c.state == Stopped || c.state == Gone {
 		return 0
 	}
 	return c.run.init.PID
@@ -92,16 +92,18 @@ func (c *Container) Start(ctx context.Context) error {
 		c.mu.Unlock()
 		return c.fail("start", ErrRunning)
 	}
-	c.state = Starting
+	c.setStateLocked(Starting)
 	c.mu.Unlock()
 	life, monitorDone, err := c.start(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil {
-		c.state = Stopped
+		c.last = ExitStatus{Code: -1}
+		c.setStateLocked(Stopped)
 		return c.fail("start", err)
 	}
-	c.run, c.state = life, Running
+	c.run = life
+	c.setStateLocked(Running)
 	c.r.watchers.Go(func() { c.watch(life, monitorDone) }) // from here on it may end
 	return nil
 }
@@ -298,7 +300,7 @@ func (c *Container) watch(life *run, monitorDone <-chan struct{}) {
 	c.mu.Lock()
 	c.last = status
 	if c.run == life {
-		c.state = Stopped
+		c.setStateLocked(Stopped)
 	}
 	c.mu.Unlock()
 	close(life.done)
@@ -378,12 +380,12 @@ func (c *Container) stopLocked(ctx context.Context, o StopOptions) error {
 	}
 	c.mu.Lock()
 	life := c.run
-	if life == nil || c.state == Stopped {
+	if life == nil || c.state == Stopped || c.state == Gone {
 		c.mu.Unlock()
 		return nil
 	}
 	frozen := c.state == Frozen
-	c.state = Stopping
+	c.setStateLocked(Stopping)
 	c.mu.Unlock()
 	if o.Signal == 0 {
 		o.Signal = unix.SIGTERM
@@ -432,12 +434,22 @@ func (c *Container) Destroy(ctx context.Context) error {
 		return err
 	}
 	c.mu.Lock()
+	again := c.killed
 	c.killed = true
 	c.mu.Unlock()
+	if again {
+		return nil // the name may be another's by now
+	}
 	if err := c.r.erase(c.spec.Name, c.networked()); err != nil {
+		c.mu.Lock()
+		c.killed = false // so that it can be tried again
+		c.mu.Unlock()
 		return c.fail("destroy", err)
 	}
 	c.r.forget(c)
+	c.mu.Lock()
+	c.setStateLocked(Gone)
+	c.mu.Unlock()
 	return nil
 }
 
@@ -515,5 +527,5 @@ func (r *Runtime) isClosed() bool {
 func (c *Container) release() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.state != Stopped
+	return c.state != Stopped && c.state != Gone
 }

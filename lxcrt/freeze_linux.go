@@ -46,9 +46,10 @@ func (c *Container) setFrozen(ctx context.Context, on bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state == Running || c.state == Frozen {
-		c.state = Running
 		if on {
-			c.state = Frozen
+			c.setStateLocked(Frozen)
+		} else {
+			c.setStateLocked(Running)
 		}
 	}
 	return nil

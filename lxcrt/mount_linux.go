@@ -100,7 +100,7 @@ func detach(root int, p string) error {
 func (c *Container) living() (*run, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.run == nil || c.state == Stopped || c.state == Starting {
+	if c.run == nil || c.state == Stopped || c.state == Starting || c.state == Gone {
 		return nil, ErrNotRunning
 	}
 	return c.run, nil

@@ -37,6 +37,7 @@ type Runtime struct {
 	containers map[string]*Container // guarded by mu
 	closed     bool                  // guarded by mu
 
+	events   listeners
 	done     chan struct{} // closed by Close
 	watchers sync.WaitGroup
 }
@@ -290,6 +291,7 @@ func (r *Runtime) Close() error {
 	r.mu.Unlock()
 	close(r.done)
 	r.watchers.Wait()
+	r.events.close()
 	if !busy { // some may run that nobody has loaded
 		names, _ := r.List()
 		for _, n := range names {

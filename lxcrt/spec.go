@@ -19,6 +19,10 @@ type Spec struct {
 	// Layers are the lower layers of the root overlay, topmost first. The
 	// writable upper belongs to the container and goes with Destroy.
 	Layers []Layer `json:"layers"`
+	// UpperSize bounds what the container may write into its root, in bytes: the
+	// upper then is an ext4 file system in a file that takes up only what is used.
+	// 0 leaves it to the file system of Options.Dir.
+	UpperSize int64 `json:"upperSize,omitempty"`
 	// IDs maps container ids 0..Count-1 to host ids Base... Count 0 means 65536.
 	IDs IDRange `json:"ids"`
 	// Addr4 and Addr6 lie inside Options.Subnet4 and Subnet6; a zero address
@@ -156,6 +160,7 @@ const (
 	Running  State = "running"
 	Stopping State = "stopping"
 	Frozen   State = "frozen"
+	Gone     State = "gone" // after Destroy
 )
 
 // ExitStatus says how PID 1 ended.
@@ -203,6 +208,9 @@ func (s Spec) Validate() error {
 		if err := l.check(); err != "" {
 			return bad("layer %s", err)
 		}
+	}
+	if s.UpperSize != 0 && s.UpperSize < 8<<20 {
+		return bad("upper of %d bytes; 8 MiB is the least", s.UpperSize)
 	}
 	if len(s.Init) == 0 || !path.IsAbs(s.Init[0]) {
 		return bad("init needs an absolute program")

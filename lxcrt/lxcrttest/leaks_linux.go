@@ -99,3 +99,14 @@ func Left(o lxcrt.Options) []string {
 	}
 	return left
 }
+
+// leftLoops lists the loop devices on files of the runtime's folder.
+func leftLoops(o lxcrt.Options) []string {
+	var loops []string
+	for _, l := range Left(o) {
+		if strings.HasPrefix(l, "loop device") && strings.Contains(l, o.Dir) {
+			loops = append(loops, l)
+		}
+	}
+	return loops
+}

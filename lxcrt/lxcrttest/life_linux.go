@@ -65,6 +65,41 @@ func testLife(t *testing.T, f Factory) {
 	is(t, err, lxcrt.ErrNotFound)
 }
 
+func testEvents(t *testing.T, f Factory) {
+	l, ctx := f(t), Context(t)
+	listen, stop := context.WithCancel(ctx)
+	events, others := l.Events(ctx), l.Events(listen)
+	c, err := l.Create(ctx, l.Spec(""))
+	must(t, err)
+	must(t, c.Start(ctx))
+	must(t, c.Freeze(ctx))
+	must(t, c.Thaw(ctx))
+	must(t, c.Stop(ctx, lxcrt.StopOptions{Grace: -1}))
+	must(t, c.Destroy(ctx))
+	var said []string
+	for len(said) < 7 {
+		e := <-events
+		equal(t, e.Container, c.Name())
+		if e.State == lxcrt.Stopped && !e.Exit.Known {
+			t.Error("how it ended is not known")
+		}
+		said = append(said, string(e.State))
+	}
+	if got := strings.Join(said, " "); got != "starting running frozen running stopping stopped gone" {
+		t.Errorf("events: %s", got)
+	}
+	stop()
+	for range others { // ends
+	}
+	must(t, l.Close())
+	if _, ok := <-events; ok {
+		t.Error("an event after Close")
+	}
+	if _, ok := <-l.Events(ctx); ok {
+		t.Error("events of a closed runtime")
+	}
+}
+
 func testExit(t *testing.T, f Factory) {
 	l, ctx := f(t), Context(t)
 	for _, c := range []struct {
@@ -269,4 +304,27 @@ func testLimits(t *testing.T, f Factory) {
 		t.Errorf("%d tasks", st.PIDs)
 	}
 	must(t, c.Stop(ctx, lxcrt.StopOptions{Grace: -1}))
+}
+
+func testUpperSize(t *testing.T, f Factory) {
+	Need(t, "mkfs.ext4")
+	l, ctx := f(t), Context(t)
+	s := l.Spec("")
+	s.UpperSize = 4 << 20
+	_, err := l.Create(ctx, s)
+	is(t, err, lxcrt.ErrInvalid)
+	s.UpperSize = 24 << 20
+	c, other := l.Start(s), l.Start(l.Spec(""))
+	equal(t, MustSh(t, c, "stat -c '%u %a' /; echo kept >/root/note"), "0 755")
+	if out, st := Sh(t, c, "head -c 100000000 /dev/zero >/root/big"); st.Code == 0 {
+		t.Errorf("100 MB fit into 24: %s", out)
+	}
+	if out, st := Sh(t, c, "i=0; while echo >/root/f$i; do i=$((i+1)); done"); st.Code == 0 && !strings.Contains(out, "No space") {
+		t.Errorf("no end of files: %s", out)
+	}
+	MustSh(t, other, "head -c 30000000 /dev/zero >/root/big")
+	must(t, c.Restart(ctx, lxcrt.StopOptions{Grace: -1}))
+	equal(t, MustSh(t, c, "cat /root/note"), "kept")
+	must(t, c.Stop(ctx, lxcrt.StopOptions{Grace: -1}))
+	equal(t, strings.Join(leftLoops(l.Options), " "), "")
 }

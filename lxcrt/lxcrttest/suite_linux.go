@@ -21,6 +21,7 @@ func Run(t *testing.T, f Factory, parts ...string) {
 		test func(t *testing.T, f Factory)
 	}{
 		{"life", testLife},
+		{"events", testEvents},
 		{"exit", testExit},
 		{"refused", testRefused},
 		{"inside", testInside},
@@ -35,6 +36,7 @@ func Run(t *testing.T, f Factory, parts ...string) {
 		{"terminal", testTerminal},
 		{"freeze", testFreeze},
 		{"limits", testLimits},
+		{"upper size", testUpperSize},
 		{"links", testLinks},
 		{"edges", testEdges},
 		{"spoofing", testSpoofing},
