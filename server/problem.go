@@ -147,15 +147,23 @@ func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
 func methodNotAllowed(router chi.Router) http.HandlerFunc {
 	methods := []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
 	return func(w http.ResponseWriter, r *http.Request) {
-		var allowed []string
+		var allowed, verbs []string // verbs: of patterns such as /v1/packages/{id}:restart, which are the closer match
 		path := r.URL.RawPath
 		if path == "" {
 			path = r.URL.Path
 		}
 		for _, method := range methods {
-			if router.Match(chi.NewRouteContext(), method, path) {
-				allowed = append(allowed, method)
+			found := chi.NewRouteContext()
+			if !router.Match(found, method, path) {
+				continue
 			}
+			allowed = append(allowed, method)
+			if strings.Contains(found.RoutePattern(), "}:") {
+				verbs = append(verbs, method)
+			}
+		}
+		if verbs != nil {
+			allowed = verbs
 		}
 		writeProblem(w, problem.New(http.StatusMethodNotAllowed, codeMethod, "the path has no "+r.Method).
 			WithHeader("Allow", strings.Join(allowed, ", ")).WithInstance(instance(r.Context())))

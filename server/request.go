@@ -69,6 +69,9 @@ func (s *Server) outer(next http.Handler) http.Handler {
 			writeProblem(w, problem.New(http.StatusInternalServerError, problem.CodeInternal, "the server failed; its log says why").WithInstance(req.instance()))
 		}()
 		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, req))
+		if r.Method == http.MethodHead && !strings.HasSuffix(r.URL.Path, "/events") {
+			r.Method = http.MethodGet // of our copy: net/http knows to leave the body out
+		}
 		if r.Method == http.MethodPost && r.URL.Path == sideloadPath {
 			s.receiveUpload(w, r, next)
 			return

@@ -253,6 +253,27 @@ func TestGuessingIsThrottled(t *testing.T) {
 	assert.Equal(t, 204, l.do("local", "PUT", "/v1/account/password", `{"newPassword":"another one"}`).status, "the socket is never throttled")
 }
 
+func TestAllow(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	for path, want := range map[string]string{
+		"/v1/packages/hello-world:restart": "POST", "/v1/packages/hello-world": "GET, DELETE", "/v1/sessions": "GET, POST", "/v1/packages:sideload": "POST",
+	} {
+		assert.Equal(t, want, l.do("user", "PATCH", path, "").header.Get("Allow"), path)
+	}
+}
+
+func TestHead(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	get, head := l.do("user", "GET", "/v1/state", ""), l.do("user", "HEAD", "/v1/state", "")
+	assert.Equal(t, 200, head.status)
+	assert.Empty(t, head.body)
+	assert.Equal(t, get.header.Get("ETag"), head.header.Get("ETag"))
+	assert.Equal(t, 401, l.do("guest", "HEAD", "/v1/state", "").status)
+	assert.Equal(t, 405, l.do("user", "HEAD", "/v1/state/events", "").status)
+}
+
 func TestPanicsAreProblems(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

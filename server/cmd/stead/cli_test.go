@@ -123,6 +123,10 @@ func TestPackagesCommands(t *testing.T) {
 		}
 		assert.NotContains(t, out, "\x1b", "packages do not move the cursor")
 	}
+	_, out, _ := l.stead("", "__complete", "packages", "stop", "--dir", l.dir, "")
+	assert.Contains(t, out, "hello-world\tHello [2J World\n")
+	_, out, _ = l.stead("", "__complete", "operations", "cancel", "--dir", l.dir, "")
+	assert.Contains(t, out, "op1\tinstall")
 	assert.Contains(t, l.asked, `PUT /v1/packages/hello-world/desired-state {"state":"stopped"}`)
 	assert.Contains(t, l.asked, `POST /v1/packages/hello-world/actions/greet/runs {"eventId":"e1","input":{"name":"B"}}`)
 }

@@ -14,7 +14,7 @@ import (
 
 // api makes a command that calls the server.
 func (t *target) api(use, short string, args cobra.PositionalArgs, run func(cmd *cobra.Command, c *client.Client, args []string) error) *cobra.Command {
-	return &cobra.Command{Use: use, Short: short, Args: args, RunE: func(cmd *cobra.Command, args []string) error {
+	return &cobra.Command{Use: use, Short: short, Args: args, ValidArgsFunction: t.complete, RunE: func(cmd *cobra.Command, args []string) error {
 		c, err := t.client()
 		if err != nil {
 			return err
@@ -22,6 +22,40 @@ func (t *target) api(use, short string, args cobra.PositionalArgs, run func(cmd 
 		defer c.Close()
 		return run(cmd, c, args)
 	}}
+}
+
+// complete offers the names that the first argument of a command may have.
+func (t *target) complete(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	names := []cobra.Completion{}
+	if strings.HasSuffix(cmd.Use, "FILE") {
+		return names, cobra.ShellCompDirectiveDefault
+	}
+	if len(args) > 0 || !strings.Contains(cmd.Use, " ID") {
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+	c, err := t.client()
+	if err != nil {
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+	defer c.Close()
+	switch {
+	case cmd.Parent() != nil && cmd.Parent().Name() == "operations":
+		list, _ := c.Operations(cmd.Context())
+		for _, op := range list {
+			names = append(names, cobra.CompletionWithDesc(op.ID, op.Kind+" "+op.Package))
+		}
+	case cmd.Parent() != nil && cmd.Parent().Name() == "sessions":
+		list, _ := c.Sessions(cmd.Context())
+		for _, s := range list {
+			names = append(names, cobra.CompletionWithDesc(s.ID, plain(s.Name)))
+		}
+	default:
+		list, _ := c.Packages(cmd.Context())
+		for _, p := range list {
+			names = append(names, cobra.CompletionWithDesc(p.ID, plain(p.Title)))
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // print writes v as JSON when that was asked for, else what draw makes of it.
