@@ -62,7 +62,7 @@ server elsewhere that "stead login URL" has signed in to.`,
 		newServeCommand(), newUpCommand(), newDownCommand(),
 		newPackagesCommand(), newLogsCommand(), newOperationsCommand(), newStateCommand(), newForwardsCommand(), newSystemCommand(),
 		newClaimCommand(), newLoginCommand(), newLogoutCommand(), newPasswordCommand(), newSessionsCommand(), newContextsCommand(),
-		newS9pkCommand(), newNATCommand(), newBaseCommand(),
+		newS9pkCommand(), newDBCommand(), newNATCommand(), newBaseCommand(),
 	)
 	groups(root)
 	return root
