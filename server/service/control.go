@@ -100,9 +100,13 @@ func (m *Manager) Restart(ctx context.Context, id string) error {
 }
 
 // stale reports whether the container would be made differently now.
-func (u *unit) stale() bool {
+func (u *unit) stale(ctx context.Context) bool {
 	run := u.instance()
-	return run != nil && run.keep.Spec != u.m.fingerprint(run.keep, u.archive())
+	if run == nil {
+		return false
+	}
+	layers, err := u.m.layers(ctx)
+	return err == nil && run.keep.Spec != u.m.fingerprint(layers, run.keep, u.archive())
 }
 
 // Rebuild asks for a new container; what is desired stays.

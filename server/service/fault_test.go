@@ -2,6 +2,7 @@ package service_test
 
 import (
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"syscall"
@@ -137,10 +138,34 @@ func TestKillDuringInstall(t *testing.T) {
 	}()
 	go l.http.Post("http://stead/v1/packages:sideload", "application/octet-stream", r)
 	l.await("the upload's entry", 10*time.Second, func() bool { p, ok := l.pkg("alpha"); return ok && p.State == "installing" })
+	require.Equal(t, "busy", l.refused(file, 409).Code, "the same package at the same time")
 	l.kill()
 	w.Close()
 	l.start()
 	l.nothingLeft("alpha")
+
+	// Cancelled in the middle of the upload.
+	r, w = io.Pipe()
+	go func() { w.Write(file[:len(file)/2]) }()
+	ended := make(chan *http.Response, 1)
+	go func() {
+		resp, err := l.http.Post("http://stead/v1/packages:sideload", "application/octet-stream", r)
+		if err != nil {
+			resp = nil
+		}
+		ended <- resp
+	}()
+	l.await("the upload's entry", 10*time.Second, func() bool { _, ok := l.pkg("alpha"); return ok })
+	var running []operation.Operation
+	l.json("GET", "/v1/operations", "", 200, &running)
+	require.Contains(t, []int{200, 202, 204}, l.call("DELETE", "/v1/operations/"+running[0].ID, nil, nil))
+	require.Equal(t, operation.Cancelled, l.finish(running[0].ID).Status)
+	l.nothingLeft("alpha")
+	w.Close()
+	if resp := <-ended; resp != nil {
+		require.Equal(t, 409, resp.StatusCode)
+		resp.Body.Close()
+	}
 
 	// Right after the last byte, and while the package sets itself up.
 	for _, phase := range []string{"install", "init"} {

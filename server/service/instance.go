@@ -73,6 +73,10 @@ func (u *unit) create(ctx context.Context) (_ *instance, err error) {
 			undo.run(m.log)
 		}
 	}()
+	layers, err := m.layers(ctx)
+	if err != nil {
+		return nil, err
+	}
 	b := u.archive()
 	for _, v := range b.Manifest.Volumes {
 		if _, err := m.dir.volume(u.id, v); err != nil {
@@ -88,7 +92,7 @@ func (u *unit) create(ctx context.Context) (_ *instance, err error) {
 		if keep, err = patchdb.TxGet[state.ServiceKeep](tx, keepPointer(u.id)); err != nil {
 			return err
 		}
-		keep.Container, keep.Spec = guid, m.fingerprint(keep, b)
+		keep.Container, keep.Spec = guid, m.fingerprint(layers, keep, b)
 		if err := tx.Put(keepPointer(u.id), keep); err != nil {
 			return err
 		}
@@ -100,7 +104,7 @@ func (u *unit) create(ctx context.Context) (_ *instance, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("service: container of %s: %w", u.id, err)
 	}
-	c, err := m.rt.Create(ctx, m.spec(guid, keep, b))
+	c, err := m.rt.Create(ctx, m.spec(layers, guid, keep, b))
 	if err != nil {
 		return nil, err
 	}
@@ -173,9 +177,9 @@ func (r *instance) connect(ctx context.Context) error {
 	go func() {
 		network <- r.u.m.net.SetContainer(ctx, r.u.id, parseAddr(r.keep.Addr4), parseAddr(r.keep.Addr6))
 	}()
-	ctx, cancel := r.bound(ctx, connectLimit)
+	waiting, cancel := r.bound(ctx, connectLimit)
 	defer cancel()
-	conn, err := r.folder.Await(ctx, "service.sock")
+	conn, err := r.folder.Await(waiting, "service.sock")
 	if nerr := <-network; err == nil && nerr != nil {
 		conn.Close()
 		err = nerr

@@ -110,7 +110,9 @@ func serveLab(dir string) error {
 	ops := operation.New(operation.Options{Logger: log})
 	m, err := service.New(service.Deps{
 		DB: db, Runtime: rt, Network: netroom, Operations: ops, Dir: dir, Arch: arch(), Issuer: root, Logger: log,
-		Layers: []lxcrt.Layer{{Path: layer}, {Path: os.Getenv("STEAD_BASE")}},
+		Layers: func(context.Context) ([]lxcrt.Layer, error) {
+			return []lxcrt.Layer{{Path: layer}, {Path: os.Getenv("STEAD_BASE")}}, nil
+		},
 	})
 	if err != nil {
 		return err

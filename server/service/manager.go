@@ -27,11 +27,13 @@ type Deps struct {
 	Runtime    *lxcrt.Runtime
 	Network    *network.Manager
 	Operations *operation.Manager
-	Dir        string        // the server's folder
-	Layers     []lxcrt.Layer // of every container's root, topmost first
-	Arch       string        // "x86_64" or "aarch64"
-	Issuer     Issuer        // of certificates; nil: services get none
-	Logger     *slog.Logger  // nil means silent
+	Dir        string // the server's folder
+	// Layers are those of every container's root, topmost first. It may wait, for
+	// a base image to be built say; installs and starts of containers do then.
+	Layers func(ctx context.Context) ([]lxcrt.Layer, error)
+	Arch   string       // "x86_64" or "aarch64"
+	Issuer Issuer       // of certificates; nil: services get none
+	Logger *slog.Logger // nil means silent
 }
 
 // Manager runs the packages. It is safe to share.
@@ -41,7 +43,7 @@ type Manager struct {
 	net    netRoom
 	ops    *operation.Manager
 	dir    layout
-	layers []lxcrt.Layer
+	layers func(ctx context.Context) ([]lxcrt.Layer, error)
 	arch   string
 	issuer Issuer
 	log    *slog.Logger
@@ -76,7 +78,7 @@ var noAddr netip.Addr
 
 // New makes a Manager. Nothing runs before Start.
 func New(d Deps) (*Manager, error) {
-	if d.DB == nil || d.Runtime == nil || d.Network == nil || d.Operations == nil || d.Dir == "" || d.Arch == "" || len(d.Layers) == 0 {
+	if d.DB == nil || d.Runtime == nil || d.Network == nil || d.Operations == nil || d.Dir == "" || d.Arch == "" || d.Layers == nil {
 		return nil, errors.New("service: a dependency is missing")
 	}
 	log := d.Logger
@@ -104,14 +106,14 @@ func (m *Manager) bound(ctx context.Context) (context.Context, context.CancelFun
 	return ctx, func() { stop(); cancel(nil) }
 }
 
-func (m *Manager) spec(guid string, keep state.ServiceKeep, b *bundle) lxcrt.Spec {
+func (m *Manager) spec(layers []lxcrt.Layer, guid string, keep state.ServiceKeep, b *bundle) lxcrt.Spec {
 	v4, v6 := m.rt.Gateway()
-	return containerSpec(m.dir, m.layers, v4, v6, guid, keep, b)
+	return containerSpec(m.dir, layers, v4, v6, guid, keep, b)
 }
 
 // fingerprint is what a container made now would be made from.
-func (m *Manager) fingerprint(keep state.ServiceKeep, b *bundle) string {
-	return fingerprint(m.spec("any", keep, b))
+func (m *Manager) fingerprint(layers []lxcrt.Layer, keep state.ServiceKeep, b *bundle) string {
+	return fingerprint(m.spec(layers, "any", keep, b))
 }
 
 func keepPointer(pkg string) patchdb.Pointer { return state.PrivatePointer("services", pkg) }

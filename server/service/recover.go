@@ -15,8 +15,8 @@ import (
 
 // Limits of the work at a start.
 const (
-	adoptLimit = 5 * time.Second // for a runtime to say how it stands
-	handGrace  = 3 * time.Second // for effects under way when the server hands over
+	adoptLimit = 20 * time.Second // for a runtime to say how it stands
+	handGrace  = 3 * time.Second  // for effects under way when the server hands over
 )
 
 // Start makes disk and kernel match the document and then runs the packages.
@@ -132,6 +132,8 @@ func (u *unit) revive(ctx context.Context, p state.Package, keep state.ServiceKe
 	if run != nil {
 		u.setInstance(run)
 		u.m.log.Info("adopted", "package", u.id, "container", run.guid)
+	} else if err := u.edit(ctx, status.Load); err != nil {
+		u.m.log.Error("status", "package", u.id, "err", err)
 	}
 	u.start()
 }
@@ -182,8 +184,7 @@ func (u *unit) adopt(ctx context.Context, keep state.ServiceKeep, b *bundle) (*i
 	}
 	run.recall()
 	run.follow()
-	var s runtimeStatus
-	err = run.call(ctx, adoptLimit, "selfstead.status", struct{}{}, &s)
+	s, err := run.status(ctx)
 	if err == nil && s.Protocol != runtimeProtocol {
 		err = fmt.Errorf("service: its runtime speaks protocol %d", s.Protocol)
 	}
@@ -199,6 +200,18 @@ func (u *unit) adopt(ctx context.Context, keep state.ServiceKeep, b *bundle) (*i
 	}
 	run.notify(s.Callbacks)
 	return run, nil
+}
+
+// status asks the runtime, which may only be coming up.
+func (r *instance) status(ctx context.Context) (s runtimeStatus, err error) {
+	ctx, cancel := r.bound(ctx, adoptLimit)
+	defer cancel()
+	conn, err := r.folder.Await(ctx, "service.sock")
+	if err != nil {
+		return s, err
+	}
+	r.client.Add(conn)
+	return s, r.call(ctx, 0, "selfstead.status", struct{}{}, &s)
 }
 
 // matchRuntime makes the document say what the adopted runtime says.

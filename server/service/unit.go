@@ -198,7 +198,7 @@ func (u *unit) reconcile(ctx context.Context) {
 			}
 			continue
 		}
-		if step == status.Stopping && info.Desired.Main == status.Restarting && u.stale() {
+		if step == status.Stopping && info.Desired.Main == status.Restarting && u.stale(ctx) {
 			u.requestRebuild()
 			continue
 		}
