@@ -269,14 +269,11 @@ func (s *socket) commit(b *batch) (gen uint32, err error) {
 	}
 	return s.generation(func(m message) {
 		detail, e := m.ackError()
-		if e == nil || err != nil {
-			return
+		i := int(m.seq - b.first)
+		if e == nil || err != nil || i >= len(b.steps) {
+			return // success, a consequence, or not about this batch
 		}
-		k := &KernelError{Op: "transaction", Detail: detail, Err: e}
-		if i := int(m.seq - b.first); i >= 0 && i < len(b.steps) {
-			k.Op = b.steps[i]
-		}
-		err = k
+		err = &KernelError{Op: b.steps[i], Detail: detail, Err: e}
 	}, &err)
 }
 

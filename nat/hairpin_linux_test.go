@@ -21,7 +21,7 @@ type cell struct {
 // cells lists every client for a site whose hairpin traffic A sees coming from
 // masq, and whose sibling's traffic it sees coming from sibling.
 func (n *site) cells(masq, sibling map[string]netip.Addr) []cell {
-	return []cell{
+	cells := []cell{
 		{"outside client, public address", n.i, wanAddr, wanHost},
 		{"LAN client, LAN address", n.l, lanAddr, lanHost},
 		{"LAN client, public address", n.l, wanAddr, lanHost},
@@ -35,6 +35,13 @@ func (n *site) cells(masq, sibling map[string]netip.Addr) []cell {
 		{"sibling, LAN address", n.b, lanAddr, sibling},
 		{"sibling, public address", n.b, wanAddr, sibling},
 	}
+	if n.inside != "routed" { // there it is the router's
+		cells = append(cells,
+			cell{"host itself, gateway address", n.s, gateway, masq},
+			cell{"target itself, gateway address", n.a, gateway, masq},
+			cell{"sibling, gateway address", n.b, gateway, sibling})
+	}
+	return cells
 }
 
 // TestHairpin asserts the source address that the target sees for every

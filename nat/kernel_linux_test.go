@@ -117,6 +117,10 @@ func TestApplyRepairs(t *testing.T) {
 	gen := c.gen
 	require.NoError(t, c.Apply(ctx, cfg))
 	require.Equal(t, gen, c.gen, "applying the same again wrote something")
+	require.NoError(t, c.Close())
+	c = open(t)
+	require.NoError(t, c.Apply(ctx, cfg))
+	require.Equal(t, gen, c.gen, "another process that applies the same wrote something")
 	for name, script := range map[string]string{
 		"everything flushed":  "flush ruleset",
 		"a chain flushed":     "flush chain inet selfstead forward",

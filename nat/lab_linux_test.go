@@ -153,7 +153,7 @@ func controller(t testing.TB, s *nattest.Space) *nat.Controller {
 func publish(prefix map[string]int) nat.Config {
 	var cfg nat.Config
 	for _, fam := range families {
-		for name, at := range map[string]map[string]netip.Addr{"lan": lanAddr, "wan": wanAddr, "far": farAddr} {
+		for name, at := range map[string]map[string]netip.Addr{"lan": lanAddr, "wan": wanAddr, "far": farAddr, "gateway": gateway} {
 			cfg.Forwards = append(cfg.Forwards, nat.Forward{
 				Name:   name + fam,
 				Source: netip.AddrPortFrom(at[fam], 5000),

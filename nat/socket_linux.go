@@ -87,7 +87,11 @@ func buildSeq(b []byte, typ, flags uint16, seq uint32, body []byte) []byte {
 }
 
 func (s *socket) send(b []byte) error {
-	return unix.Sendto(s.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+	err := unix.Sendto(s.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+	for errors.Is(err, unix.EINTR) {
+		err = unix.Sendto(s.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+	}
+	return err
 }
 
 // receive reads one datagram and hands out its messages.
