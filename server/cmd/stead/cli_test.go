@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/selfstead/selfstead/server/client"
 )
 
 // cliLab is a server that answers as written down, on a TCP address and on the
@@ -219,4 +221,44 @@ func TestCommandsSayWhatIsMissing(t *testing.T) {
 	status, out, _ := l.stead("", "completion", "bash")
 	assert.Equal(t, 0, status)
 	assert.Contains(t, out, "__stead_")
+}
+
+func TestFirstRunInstallsOnce(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "x.s9pk")
+	require.NoError(t, os.WriteFile(file, []byte("content"), 0o600))
+	l := newCLILab(t, map[string]string{
+		"POST /v1/packages:sideload":    `202 {"id":"op1","kind":"install","status":"running"}`,
+		"GET /v1/operations/op1/events": "200 event: done\ndata: {\"id\":\"op1\",\"status\":\"failed\",\"problem\":{\"code\":\"disk-full\",\"detail\":\"the disk is full\"}}\n\n",
+		"GET /v1/packages":              "200 [" + helloPackage + "]",
+		"GET /v1/packages/hello-world/hosts": `200 [{"hostId":"ui","bindings":[{"internalPort":80,"enabled":true,"addresses":[{"ip":"192.0.2.7","port":49152,"url":"http://192.0.2.7:49152"}]},` +
+			`{"internalPort":81,"enabled":false,"addresses":[{"ip":"192.0.2.7","port":2,"url":"http://192.0.2.7:2"}]}]}]`,
+	})
+	c, err := client.New(client.Options{Socket: filepath.Join(l.dir, "stead.sock")})
+	require.NoError(t, err)
+	defer c.Close()
+	f := &serveFlags{dir: l.dir}
+	var out bytes.Buffer
+	run := func() error { return f.firstRun(t.Context(), c, &out, []string{file}) }
+	uploads := func() int {
+		n := 0
+		for _, a := range l.asked {
+			if strings.HasPrefix(a, "POST /v1/packages:sideload") {
+				n++
+			}
+		}
+		return n
+	}
+
+	require.ErrorContains(t, run(), "the disk is full")
+	l.answers["GET /v1/operations/op1/events"] = "200 event: done\ndata: {\"id\":\"op1\",\"status\":\"succeeded\"}\n\n"
+	require.NoError(t, run(), "a first run that failed starts over")
+	require.NoError(t, run())
+	assert.Equal(t, 2, uploads(), "once it has succeeded nothing is installed again")
+
+	require.NoError(t, os.Remove(filepath.Join(l.dir, upMark)))
+	l.answers["POST /v1/packages:sideload"] = `409 {"code":"already-installed","status":409}`
+	require.NoError(t, run(), "cut off between the install and its mark")
+	require.NoError(t, showAddresses(t.Context(), c, &out))
+	assert.Contains(t, out.String(), "http://192.0.2.7:49152\n")
+	assert.NotContains(t, out.String(), "http://192.0.2.7:2\n", "not what is disabled")
 }
