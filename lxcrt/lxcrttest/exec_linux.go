@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -60,6 +61,18 @@ func testExec(t *testing.T, f Factory) {
 	st, err = p.Wait()
 	must(t, err)
 	equal(t, st, lxcrt.ExitStatus{Code: -1, Signal: unix.SIGTERM, Known: true})
+	// Killed from outside, the process that stands for it takes it along.
+	p, err = c.Exec(ctx, lxcrt.ExecSpec{Argv: []string{"/bin/sleep", "999"}, User: "alice"})
+	must(t, err)
+	b, err := os.ReadFile("/proc/" + itoa(p.PID()) + "/stat")
+	must(t, err)
+	stand, err := strconv.Atoi(strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))[1])
+	must(t, err)
+	must(t, unix.Kill(stand, unix.SIGKILL))
+	st, err = p.Wait()
+	must(t, err)
+	equal(t, st.Signal, unix.SIGKILL)
+	eventually(t, func() bool { _, st := Sh(t, c, "ps | grep -q '[s]leep 999$'"); return st.Code != 0 })
 	// It is a process of the container: seen there, in its cgroups, and gone with it.
 	r, w, err := os.Pipe()
 	must(t, err)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -19,7 +20,11 @@ const insideKey = "LXCRTTEST_INSIDE"
 // they skip.
 func Main(m *testing.M) {
 	if os.Geteuid() != 0 || os.Getenv(insideKey) != "" {
-		os.Exit(m.Run())
+		code := m.Run()
+		if rootfs.dir != "" {
+			_ = os.RemoveAll(filepath.Dir(rootfs.dir))
+		}
+		os.Exit(code)
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]

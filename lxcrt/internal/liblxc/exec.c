@@ -167,6 +167,9 @@ int launcher_exec(int argc, char **argv, char **envp)
 		sigemptyset(&none);
 		(void)sigprocmask(SIG_SETMASK, &none, NULL);
 		(void)prctl(PR_SET_DUMPABLE, 1);
+		/* It ends with the process that stands for it, which the kernel may choose
+		 * when memory runs out. A change of user clears this, so it comes after. */
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		environ = envp;
 		execvpe(argv[9], &argv[9], envp);
 		child_fail(pipes[1], argv[9]);
