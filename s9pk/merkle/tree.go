@@ -20,6 +20,13 @@ const segment = 1 << 20
 // parallelFrom is the content length from which several cores pay off.
 const parallelFrom = 4 << 20
 
+// maxWorkers bounds memory on machines of many cores, where the disk is the limit anyway.
+const maxWorkers = 16
+
+// Workers is how many goroutines hash at once unless told otherwise: one for
+// each core, at most 16.
+func Workers() int { return min(runtime.GOMAXPROCS(0), maxWorkers) }
+
 type chain = [8]uint32
 
 func chainBytes(cv chain) (h Hash) {
@@ -105,7 +112,7 @@ func HashAt(ctx context.Context, r io.ReaderAt, off, size int64, workers int, pr
 		progress = func(int64) {}
 	}
 	if workers <= 0 {
-		workers = runtime.GOMAXPROCS(0)
+		workers = Workers()
 	}
 	if workers == 1 || size < parallelFrom {
 		return hashSerial(ctx, r, off, size, progress)
