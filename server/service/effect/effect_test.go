@@ -91,7 +91,7 @@ func (h *host) Key(context.Context, []string, string) (string, error) {
 }
 
 type bench struct {
-	t      *testing.T
+	t      testing.TB
 	db     *patchdb.DB
 	host   *host
 	folder *rpc.Folder
@@ -106,7 +106,7 @@ func entry(manifest string) state.Package {
 	}
 }
 
-func newBench(t *testing.T) *bench {
+func newBench(t testing.TB) *bench {
 	t.Helper()
 	db, err := patchdb.Open(filepath.Join(t.TempDir(), "state.db"), patchdb.Options{})
 	require.NoError(t, err)

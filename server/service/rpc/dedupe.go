@@ -1,20 +1,32 @@
 package rpc
 
 import (
+	"encoding/json"
 	"sync"
 	"time"
 )
 
-// How long and how many answered calls are remembered, so that a call that a
-// runtime repeats after a cut connection gets the first answer again.
+// What is remembered of answered calls, so that a call that a runtime repeats
+// after a cut connection gets the first answer again. One container's memory
+// stays within these bounds whatever it calls.
 const (
-	dedupeFor = 10 * time.Minute
-	dedupeMax = 4096
+	dedupeFor    = 10 * time.Minute
+	dedupeMax    = 1024
+	dedupeBytes  = 256 << 10
+	dedupeAnswer = 64 << 10 // a larger answer is forgotten at once: it can only come from reading
 )
 
 type outcome struct {
-	result any
+	result json.RawMessage
 	err    error
+}
+
+func (o outcome) size() int {
+	n := 128 + len(o.result)
+	if e, ok := o.err.(*Error); ok {
+		n += len(e.Message) + len(e.Data)
+	}
+	return n
 }
 
 type dedupeEntry struct {
@@ -22,13 +34,15 @@ type dedupeEntry struct {
 	done    chan struct{} // closed when outcome is set
 	outcome outcome
 	at      time.Time
+	size    int // 0 while the call runs
 }
 
 // dedupe runs each call id once.
 type dedupe struct {
 	mu    sync.Mutex
 	byID  map[string]*dedupeEntry
-	order []*dedupeEntry // oldest first
+	order []*dedupeEntry // answered calls, oldest first
+	bytes int            // of those
 }
 
 func newDedupe() *dedupe { return &dedupe{byID: map[string]*dedupeEntry{}} }
@@ -45,15 +59,23 @@ func (d *dedupe) do(id string, fn func() outcome) outcome {
 		<-e.done
 		return e.outcome
 	}
-	e := &dedupeEntry{id: id, done: make(chan struct{}), at: time.Now()}
+	e := &dedupeEntry{id: id, done: make(chan struct{})}
 	d.byID[id] = e
-	d.order = append(d.order, e)
-	for len(d.order) > 0 && (len(d.order) > dedupeMax || time.Since(d.order[0].at) > dedupeFor) {
-		delete(d.byID, d.order[0].id)
-		d.order = d.order[1:]
-	}
 	d.mu.Unlock()
 	e.outcome = fn()
 	close(e.done)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if e.size, e.at = e.outcome.size(), time.Now(); e.size > dedupeAnswer {
+		delete(d.byID, id)
+		return e.outcome
+	}
+	d.order, d.bytes = append(d.order, e), d.bytes+e.size
+	for len(d.order) > dedupeMax || d.bytes > dedupeBytes || time.Since(d.order[0].at) > dedupeFor {
+		delete(d.byID, d.order[0].id)
+		d.bytes -= d.order[0].size
+		d.order[0] = nil
+		d.order = d.order[1:]
+	}
 	return e.outcome
 }

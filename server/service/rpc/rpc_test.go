@@ -174,6 +174,29 @@ func TestServerRunsEachCallOnce(t *testing.T) {
 	require.Contains(t, ask(t, f, `{"id":9,"method":"x"}`+"\n")[0], `"result":3`)
 }
 
+// What is remembered of calls is bounded.
+func TestServerForgets(t *testing.T) {
+	var runs atomic.Int32
+	f, _ := serve(t, func(_ context.Context, c rpc.Call) (any, error) {
+		runs.Add(1)
+		if c.Method == "big" {
+			return strings.Repeat("x", 1<<20), nil
+		}
+		return strings.Repeat("x", 1000), nil
+	}, rpc.ServerOptions{})
+	for range 2 {
+		ask(t, f, `{"id":1,"method":"big","callId":"big"}`+"\n")
+	}
+	require.EqualValues(t, 2, runs.Swap(0), "a large answer is not kept")
+	for i := range 400 {
+		ask(t, f, fmt.Sprintf(`{"id":1,"method":"x","callId":"c%d"}`+"\n", i))
+	}
+	ask(t, f, `{"id":1,"method":"x","callId":"c399"}`+"\n")
+	require.EqualValues(t, 400, runs.Load())
+	ask(t, f, `{"id":1,"method":"x","callId":"c0"}`+"\n")
+	require.EqualValues(t, 401, runs.Load(), "the oldest is forgotten")
+}
+
 // A call that the closing server breaks off is not answered with an error, so
 // that its caller tries again; one that can end does.
 func TestServerClose(t *testing.T) {

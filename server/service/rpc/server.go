@@ -256,7 +256,11 @@ func (s *Server) answerOne(text []byte) []byte {
 		in.Params = json.RawMessage("null")
 	}
 	o := s.seen.do(in.CallID, func() outcome {
-		result, err := s.run(Call{Method: *in.Method, Params: in.Params, ID: in.CallID})
+		value, err := s.run(Call{Method: *in.Method, Params: in.Params, ID: in.CallID})
+		if err != nil {
+			return outcome{err: err}
+		}
+		result, err := json.Marshal(value)
 		return outcome{result, err}
 	})
 	if o.err != nil && s.ctx.Err() != nil {
@@ -277,20 +281,17 @@ func (s *Server) run(call Call) (result any, err error) {
 
 // encode makes the answer's text. The result member is always there on
 // success, null for calls that return nothing.
-func encode(id json.RawMessage, result any, err error) []byte {
+func encode(id, result json.RawMessage, err error) []byte {
 	if len(id) == 0 {
 		id = json.RawMessage("null")
 	}
 	if err == nil {
-		text, merr := json.Marshal(struct {
+		text, _ := json.Marshal(struct {
 			Version string          `json:"jsonrpc"`
-			Result  any             `json:"result"`
+			Result  json.RawMessage `json:"result"`
 			ID      json.RawMessage `json:"id"`
 		}{"2.0", result, id})
-		if merr == nil {
-			return text
-		}
-		err = merr
+		return text
 	}
 	var e *Error
 	if !errors.As(err, &e) {
