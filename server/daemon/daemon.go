@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/selfstead/selfstead/server/embedded"
 	"github.com/selfstead/selfstead/server/network"
 	"github.com/selfstead/selfstead/server/operation"
+	"github.com/selfstead/selfstead/server/problem"
 	"github.com/selfstead/selfstead/server/service"
 	"github.com/selfstead/selfstead/server/state"
 )
@@ -58,10 +60,8 @@ type Daemon struct {
 	nat      *nat.Controller
 	network  *network.Manager
 	ops      *operation.Manager
+	services *service.Manager
 	base     *embedded.Base
-	guest    string // folder of the guest layer
-	late     late
-	services *service.Manager // nil until there is a base image
 	server   *server.Server
 
 	tcp, socket net.Listener
@@ -102,7 +102,7 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 		return nil, err
 	}
 	d.server = server.New(server.Deps{
-		DB: d.db, Operations: d.ops, Account: d.account, Services: &d.late, Forwards: d.network.Forwards, Authority: d.root,
+		DB: d.db, Operations: d.ops, Account: d.account, Services: d.services, Forwards: d.network.Forwards, Authority: d.root,
 	}, server.Options{
 		Version: o.Version, Architecture: architecture(), Power: d.end, Ready: d.isReady, Logger: d.log,
 	})
@@ -166,8 +166,7 @@ func (d *Daemon) openAccess(ctx context.Context) error {
 // openRooms opens the runtime, the network and the services.
 func (d *Daemon) openRooms(ctx context.Context) error {
 	containers := filepath.Join(d.o.Dir, "containers")
-	var err error
-	d.guest, err = embedded.Layer(filepath.Join(d.o.Dir, "guest"), func(name string) bool { return inUse(containers, name) })
+	guest, err := embedded.Layer(filepath.Join(d.o.Dir, "guest"), func(name string) bool { return inUse(containers, name) })
 	if err != nil {
 		return fmt.Errorf("daemon: %w", err)
 	}
@@ -196,26 +195,25 @@ func (d *Daemon) openRooms(ctx context.Context) error {
 	d.base = embedded.NewBase(embedded.BaseOptions{
 		Dir: filepath.Join(d.o.Dir, "base"), Given: d.o.BaseImage, Beside: d.o.BaseCaches, Logger: d.log,
 	})
-	if d.o.BaseImage == "" {
-		return nil // Serve answers clients while it is looked for or built
-	}
-	return d.openServices(ctx)
-}
-
-// openServices opens the room of services; it needs the base image.
-func (d *Daemon) openServices(ctx context.Context) error {
-	base, err := d.base.Image(ctx)
-	if err != nil {
-		return fmt.Errorf("daemon: %w", err)
+	if d.o.BaseImage != "" {
+		if _, err := d.base.Image(ctx); err != nil {
+			return fmt.Errorf("daemon: %w", err)
+		}
 	}
 	d.services, err = service.New(service.Deps{
 		DB: d.db, Runtime: d.runtime, Network: d.network, Operations: d.ops, Dir: d.o.Dir,
-		Layers: []lxcrt.Layer{{Path: d.guest}, {Path: base}}, Arch: architecture(), Issuer: d.root, Logger: d.log,
+		Arch: architecture(), Issuer: d.root, Logger: d.log,
+		Layers: func(ctx context.Context) ([]lxcrt.Layer, error) {
+			image, err := d.base.Image(ctx)
+			if err != nil {
+				return nil, noImage(err)
+			}
+			return []lxcrt.Layer{{Path: guest}, {Path: image}}, nil
+		},
 	})
 	if err != nil {
 		return fmt.Errorf("daemon: %w", err)
 	}
-	d.late.set(d.services)
 	return nil
 }
 
@@ -231,13 +229,14 @@ func (d *Daemon) Serve(ctx context.Context) error {
 			}
 		})
 	}
+	// The first service should not wait for the image longer than need be.
+	d.serving.Go(func() {
+		if _, err := d.base.Image(ctx); err != nil && ctx.Err() == nil {
+			d.log.Error("there is no image that containers could start from; the next install tries again", "err", err)
+		}
+	})
 	if err := d.network.Start(ctx); err != nil {
 		return fmt.Errorf("daemon: %w", err)
-	}
-	if d.services == nil {
-		if err := d.openServices(ctx); err != nil {
-			return err
-		}
 	}
 	if err := d.services.Start(ctx); err != nil {
 		return fmt.Errorf("daemon: %w", err)
@@ -255,6 +254,12 @@ func (d *Daemon) end(how string) {
 	case d.ended <- how:
 	default: // it has been asked for often enough
 	}
+}
+
+// noImage tells whoever installs what the machine lacks.
+func noImage(err error) error {
+	text, _, _ := strings.Cut(err.Error(), ";")
+	return problem.New(503, "no-base-image", "the image that containers start from cannot be built: "+text).Because(err)
 }
 
 var errStarting = errors.New("daemon: services are being brought up")
@@ -279,10 +284,7 @@ func (d *Daemon) close(ctx context.Context, stop bool) error {
 	d.ready.Store(false)
 	errs := []error{ignoreEnd(ctx, d.server.Shutdown(ctx))}
 	d.serving.Wait()
-	if d.services != nil {
-		errs = append(errs, d.services.Close(ctx, stop))
-	}
-	errs = append(errs, ignoreEnd(ctx, d.ops.Close(ctx)), d.network.Close())
+	errs = append(errs, d.services.Close(ctx, stop), ignoreEnd(ctx, d.ops.Close(ctx)), d.network.Close())
 	if stop {
 		errs = append(errs, d.nat.CleanUp(context.WithoutCancel(ctx)))
 	}

@@ -72,7 +72,7 @@ func (f *serveFlags) serve(cmd *cobra.Command, ready func(ctx context.Context, d
 	ctx, cancel := context.WithCancel(context.WithoutCancel(cmd.Context()))
 	defer cancel()
 	d, err := daemon.Open(ctx, daemon.Options{
-		Dir: f.dir, Listen: f.listen, Plain: f.plain, BaseImage: f.base, BaseCaches: []string{filepath.Join(defaultDir, "base")},
+		Dir: f.dir, Listen: f.listen, Plain: f.plain, BaseImage: f.base, BaseCaches: baseCaches(),
 		Version: version(), Logger: log,
 	})
 	if err != nil {
@@ -142,6 +142,16 @@ func (f *serveFlags) end(d *daemon.Daemon, cancel context.CancelFunc, signals <-
 		}
 	}
 	return failure
+}
+
+// baseCaches are folders that may hold a finished base image: the one beside
+// this program, where make leaves it, and that of the machine's own server.
+func baseCaches() []string {
+	caches := []string{filepath.Join(defaultDir, "base")}
+	if exe, err := os.Executable(); err == nil {
+		caches = append(caches, filepath.Join(filepath.Dir(exe), "base"))
+	}
+	return caches
 }
 
 // announce tells the console where the server is.
