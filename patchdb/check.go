@@ -53,7 +53,7 @@ func checkOnce(path string, fsys vfs.FS) (Report, error) {
 }
 
 func checkFile(f vfs.File, size int64) (Report, *state, error) {
-	l := loader{hub: newHub(-1)}
+	l := loader{hub: newHub(-1), parser: tree.Parser{Share: true}}
 	res, err := wal.Scan(f, size, l.record)
 	r := Report{Snapshot: l.base, Revision: l.st.id, Revisions: res.Records, Size: size, Used: res.Tail, Torn: res.Torn, Sealed: res.Sealed}
 	if err == nil {

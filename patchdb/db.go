@@ -147,7 +147,7 @@ func load(path string, f vfs.File, o Options) (*DB, error) {
 	if history == 0 {
 		history = defaultHistory
 	}
-	l := loader{hub: newHub(history)}
+	l := loader{hub: newHub(history), parser: tree.Parser{Share: true}}
 	res, err := wal.Scan(f, size, l.record)
 	if err != nil {
 		return nil, err

@@ -114,7 +114,7 @@ func createFile(path string, first *Dump, fsys vfs.FS) (_ vfs.File, err error) {
 }
 
 // streamPiece is how much snapshot text is made at a time.
-const streamPiece = 256 << 10
+const streamPiece = 64 << 10
 
 // newLog fills a file with the state and makes it durable.
 func newLog(f vfs.File, st *state) (*wal.Log, error) {

@@ -33,7 +33,7 @@ func TestStrace(t *testing.T) {
 	for _, c := range calls {
 		for _, fault := range []string{"error=" + c.errno, "signal=KILL"} {
 			for at := 1; at <= c.most; at += max(1, min(step, c.most/2)) {
-				name := fmt.Sprintf("%s-%s-%d", c.name, fault, at)
+				name := fmt.Sprintf("%s-%s-%s-%d", c.name, c.errno, fault, at)
 				path := filepath.Join(dir, name)
 				cmd := writerCommand(t, path, strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace="+c.name, "-P", path, "-P", path+".new", "-P", dir,
 					"-e", fmt.Sprintf("inject=%s:%s:when=%d", c.name, fault, at))
@@ -58,7 +58,7 @@ func TestStrace(t *testing.T) {
 				} else if err != nil && !bytes.Contains(out, []byte("error ")) {
 					t.Errorf("%s: %v: %s", name, err, out)
 				}
-				acked.check(t, path, inFlight)
+				t.Run(name, func(t *testing.T) { acked.check(t, path, inFlight) })
 			}
 		}
 	}

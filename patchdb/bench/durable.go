@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -15,85 +16,101 @@ import (
 
 var ctx = context.Background()
 
-// rate calls fn until the time is over and returns the calls a second.
-func rate(d time.Duration, fn func(i int) error) (float64, error) {
+// slice is how many calls of one side come before it is the other's turn.
+const slice = 25
+
+// inTurns calls the functions in turns, a slice each, until the time is over for
+// all of them, and returns the median time of a call in the slices of each: what
+// else the machine does meets all alike.
+func (b *bench) inTurns(fns ...func(i int) error) ([]time.Duration, error) {
+	all := make([][]time.Duration, len(fns))
 	start := time.Now()
-	for i := 0; ; i++ {
-		if err := fn(i); err != nil {
-			return 0, err
-		}
-		if t := time.Since(start); t >= d {
-			return float64(i+1) / t.Seconds(), nil
+	for turn := 0; time.Since(start) < time.Duration(len(fns))*b.time; turn++ {
+		for k, fn := range fns {
+			t := time.Now()
+			for i := range slice {
+				if err := fn(turn*slice + i); err != nil {
+					return nil, err
+				}
+			}
+			all[k] = append(all[k], time.Since(t)/slice)
 		}
 	}
+	medians := make([]time.Duration, len(fns))
+	for k, times := range all {
+		slices.Sort(times)
+		medians[k] = times[len(times)/2]
+	}
+	return medians, nil
 }
+
+func perSecond(d time.Duration) float64 { return 1 / d.Seconds() }
 
 // bare appends records of n bytes and syncs each. ahead: to room that was
 // written with zeros before, as patchdb does; otherwise the file grows.
-func (b *bench) bare(n int, ahead bool) (float64, error) {
-	f, err := os.Create(filepath.Join(b.dir, "bare"))
+type bare struct {
+	f           *os.File
+	rec         []byte
+	off, zeroed int64
+	ahead       bool
+}
+
+func (b *bench) bare(name string, n int, ahead bool) (*bare, error) {
+	f, err := os.Create(filepath.Join(b.dir, name))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	const room = 1 << 20
 	rec := make([]byte, n)
 	for i := range rec {
 		rec[i] = byte(i)
 	}
-	var off, zeroed int64
-	return rate(b.time, func(int) error {
-		if ahead && off+int64(n) > zeroed {
-			if _, err := f.WriteAt(make([]byte, room), zeroed); err != nil {
-				return err
-			}
-			zeroed += room
-		}
-		if _, err := f.WriteAt(rec, off); err != nil {
+	return &bare{f: f, rec: rec, ahead: ahead}, nil
+}
+
+func (a *bare) append(int) error {
+	const room = 1 << 20
+	if a.ahead && a.off+int64(len(a.rec)) > a.zeroed {
+		if _, err := a.f.WriteAt(make([]byte, room), a.zeroed); err != nil {
 			return err
 		}
-		off += int64(n)
-		return syscall.Fdatasync(int(f.Fd()))
-	})
+		a.zeroed += room
+	}
+	if _, err := a.f.WriteAt(a.rec, a.off); err != nil {
+		return err
+	}
+	a.off += int64(len(a.rec))
+	return syscall.Fdatasync(int(a.f.Fd()))
 }
 
 // recordSize is what one small update takes in the file.
 const recordSize = 32 + 96
 
-func (b *bench) writeOne() (float64, error) {
+func single(b *bench) (string, bool, error) {
 	db, err := b.create("single.db", 20, patchdb.Options{})
 	if err != nil {
-		return 0, err
+		return "", false, err
 	}
-	defer os.Remove(db.Path())
 	defer db.Close()
-	return rate(b.time, func(i int) error {
+	grow, err := b.bare("grow", recordSize, false)
+	if err != nil {
+		return "", false, err
+	}
+	defer grow.f.Close()
+	ahead, err := b.bare("ahead", recordSize, true)
+	if err != nil {
+		return "", false, err
+	}
+	defer ahead.f.Close()
+	m, err := b.inTurns(grow.append, ahead.append, func(i int) error {
 		_, err := db.Put(ctx, statusOf(i%20)+"/started", i)
 		return err
 	})
-}
-
-func single(b *bench) (string, bool, error) {
-	var ours, grow, ahead float64
-	for range 3 { // in turns, so that the disk's moods meet all
-		for _, m := range []struct {
-			to *float64
-			fn func() (float64, error)
-		}{
-			{&grow, func() (float64, error) { return b.bare(recordSize, false) }},
-			{&ahead, func() (float64, error) { return b.bare(recordSize, true) }},
-			{&ours, b.writeOne},
-		} {
-			r, err := m.fn()
-			if err != nil {
-				return "", false, err
-			}
-			*m.to += r / 3
-		}
+	if err != nil {
+		return "", false, err
 	}
+	ours := perSecond(m[2])
 	return fmt.Sprintf("patchdb %.0f/s, bare append %.0f/s (ratio %.2f), bare append into room written ahead %.0f/s (ratio %.2f)",
-		ours, grow, ours/grow, ahead, ours/ahead), ours/grow >= 0.9, nil
+		ours, perSecond(m[0]), ours/perSecond(m[0]), perSecond(m[1]), ours/perSecond(m[1])), ours/perSecond(m[0]) >= 0.9, nil
 }
 
 // many runs 64 writers, each calling fn until the time is over.
@@ -120,35 +137,39 @@ func (b *bench) many(fn func(writer, i int) error) (float64, error) {
 	return float64(n.Load()) / time.Since(start).Seconds(), nil
 }
 
-func (b *bench) writeMany() (float64, error) {
+// group runs each side three times, in turns.
+func group(b *bench) (string, bool, error) {
+	var one, ours, bolt, lite float64
 	db, err := b.create("group.db", 64, patchdb.Options{})
 	if err != nil {
-		return 0, err
+		return "", false, err
 	}
-	defer os.Remove(db.Path())
 	defer db.Close()
-	return b.many(func(w, i int) error {
-		_, err := db.Put(ctx, statusOf(w)+"/started", i)
-		return err
-	})
-}
-
-func group(b *bench) (string, bool, error) {
-	one, err := b.writeOne()
-	if err != nil {
-		return "", false, err
-	}
-	ours, err := b.writeMany()
-	if err != nil {
-		return "", false, err
-	}
-	bolt, err := b.bolt()
-	if err != nil {
-		return "", false, err
-	}
-	lite, err := b.sqlite()
-	if err != nil {
-		return "", false, err
+	for range 3 {
+		m, err := b.inTurns(func(i int) error {
+			_, err := db.Put(ctx, statusOf(i%64)+"/started", -i)
+			return err
+		})
+		if err != nil {
+			return "", false, err
+		}
+		one += perSecond(m[0]) / 3
+		r, err := b.many(func(w, i int) error {
+			_, err := db.Put(ctx, statusOf(w)+"/started", i)
+			return err
+		})
+		if err != nil {
+			return "", false, err
+		}
+		ours += r / 3
+		if r, err = b.bolt(); err != nil {
+			return "", false, err
+		}
+		bolt += r / 3
+		if r, err = b.sqlite(); err != nil {
+			return "", false, err
+		}
+		lite += r / 3
 	}
 	return fmt.Sprintf("one %.0f/s, 64 writers %.0f/s (%.1f times), bbolt Batch %.0f/s, SQLite %.0f/s", one, ours, ours/one, bolt, lite),
 		ours >= 8*one && ours > bolt && ours > lite, nil

@@ -37,6 +37,7 @@ func (b *bench) sqlite() (float64, error) {
 	if err != nil {
 		return 0, err
 	}
+	defer os.Remove(path)
 	defer db.Close()
 	if _, err := db.Exec("CREATE TABLE t (k TEXT PRIMARY KEY, v INTEGER)"); err != nil {
 		return 0, err

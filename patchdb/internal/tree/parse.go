@@ -26,20 +26,42 @@ func Parse(b []byte) (Node, error) {
 	return p.Parse(b)
 }
 
-// Parser is Parse with a memory: member names and short texts that come again
-// are stored once. It is for reading many values of one document.
+// Parser is Parse for several texts. With Share it has a memory: member names
+// and short texts that come again are stored once, for reading a whole document.
 type Parser struct {
+	Share bool
+
 	b     []byte
 	i     int
 	depth int
-	names map[string]string
-	short map[string]Node
+	known *known
 	elems []Node   // stack of elements of the arrays being read
 	membs []Member // stack of members of the objects being read
 }
 
-// internLimit bounds the parser's memory.
-const internLimit = 1 << 14
+// known is a parser's memory: for each hash the last text that had it. Unlike a
+// map it never grows, and what comes once costs one comparison.
+type known struct {
+	names  [1 << 11]string
+	leaves [1 << 11]struct {
+		raw  string // as it stood in the source; the quote keeps a String from a Number
+		node Node
+	}
+}
+
+// longestShared is how long a leaf's source may be to be stored once.
+const longestShared = 12
+
+func (p *Parser) slot(b []byte) uint32 {
+	if p.known == nil {
+		p.known = &known{}
+	}
+	h := uint32(2166136261) // FNV-1a
+	for _, c := range b {
+		h = (h ^ uint32(c)) * 16777619
+	}
+	return (h ^ h>>15) & (1<<11 - 1)
+}
 
 // Parse reads one text.
 func (p *Parser) Parse(b []byte) (Node, error) {
@@ -124,28 +146,25 @@ func (p *Parser) value() (Node, error) {
 	}
 }
 
-// leaf makes a String or Number of text, sharing it with an earlier one.
-// start is where it begins in the source; the quote there keeps the two apart.
+// leaf makes a String or Number of text, sharing it with an earlier one. start
+// is where it begins in the source.
 func (p *Parser) leaf(start int, text []byte, str bool) Node {
-	var n Node
+	node := func() Node {
+		if str {
+			return String(text)
+		}
+		return Number(text)
+	}
 	raw := p.b[start:p.i]
-	if len(raw) <= 12 {
-		if n, ok := p.short[string(raw)]; ok {
-			return n
-		}
+	if !p.Share || len(raw) > longestShared {
+		return node()
 	}
-	if str {
-		n = String(text)
-	} else {
-		n = Number(text)
+	i := p.slot(raw)
+	l := &p.known.leaves[i]
+	if l.raw != string(raw) {
+		l.raw, l.node = string(raw), node()
 	}
-	if len(raw) <= 12 && len(p.short) < internLimit {
-		if p.short == nil {
-			p.short = map[string]Node{}
-		}
-		p.short[string(raw)] = n
-	}
-	return n
+	return l.node
 }
 
 func (p *Parser) word(w string, n Node) (Node, error) {
@@ -250,18 +269,17 @@ func (p *Parser) object() (Node, error) {
 	return nil, p.fail("an object with two members of one name")
 }
 
+// name is a member's name, shared with an earlier one.
 func (p *Parser) name(b []byte) string {
-	if s, ok := p.names[string(b)]; ok {
-		return s
+	if !p.Share {
+		return string(b)
 	}
-	s := string(b)
-	if len(p.names) < internLimit {
-		if p.names == nil {
-			p.names = map[string]string{}
-		}
-		p.names[s] = s
+	i := p.slot(b)
+	n := &p.known.names[i]
+	if *n != string(b) {
+		*n = string(b)
 	}
-	return s
+	return *n
 }
 
 // str reads a string; the result may lie in the source.

@@ -117,7 +117,7 @@ func (l *Log) Cut() error {
 
 // pieceSize is how much of a snapshot is written, and synced, at a time: small
 // enough that a writer's own sync does not wait long behind it.
-const pieceSize = 1 << 20
+const pieceSize = 256 << 10
 
 // NewFile writes header and snapshot to an empty file and makes it durable up
 // to there. body is given a function that takes the snapshot's JSON in pieces.
