@@ -86,6 +86,36 @@ func TestHungInit(t *testing.T) {
 	l.nothingLeft("alpha")
 }
 
+// A package that attacks the server's socket harms itself alone.
+func TestHostilePackage(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.start()
+	l.install(build(t, testPackage{ID: "alpha", Port: 18080}))
+	l.install(build(t, testPackage{ID: "evil", Code: map[string]any{"hostile": true}}))
+	l.healthy("alpha")
+	page := "http://" + serverAddr + ":18080"
+	born := l.get(page + "/born")
+	l.json("POST", "/v1/packages/alpha:restart", "", 202, nil)
+	l.await("a restart beside the flood", 20*time.Second, func() bool {
+		now, err := l.fetch(l.lan, page+"/born")
+		return err == nil && now != born
+	})
+	done := l.dir + "/volumes/evil/data/main/done"
+	l.await("the flood's end", 40*time.Second, func() bool { _, err := os.Stat(done); return err == nil })
+	p, _ := l.pkg("evil")
+	require.LessOrEqual(t, len(p.Health), 256)
+	born = l.get(page + "/born")
+	l.kill()
+	l.start()
+	l.healthy("alpha")
+	require.Equal(t, born, l.get(page+"/born"))
+	l.reach("evil", "running") // in a container made anew: its socket folder was spoilt
+	var op operation.Operation
+	l.json("DELETE", "/v1/packages/evil", "", 202, &op)
+	require.Equal(t, operation.Succeeded, l.finish(op.ID).Status)
+}
+
 func TestTasksAndDependencies(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -199,6 +229,7 @@ func TestKillDuringInstall(t *testing.T) {
 	l.nothingLeft("alpha")
 	l.stop(syscall.SIGINT)
 	l.nothingRuns()
+	l.notInDocument("alpha")
 }
 
 func TestRefusedUploads(t *testing.T) {

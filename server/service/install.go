@@ -75,7 +75,11 @@ func (m *Manager) Sideload(ctx context.Context, body io.Reader, size int64) (ope
 		result, err := in.install(ctx)
 		if err != nil {
 			in.undo.run(m.log)
-			return nil, installProblem(err)
+			err = installProblem(err)
+			if context.Cause(in.job.Context()) == nil { // not cancelled
+				m.tell(in.u.id, "Installing failed", err)
+			}
+			return nil, err
 		}
 		return result, nil
 	})
@@ -449,6 +453,20 @@ func uploadProblem(err error) error {
 		return err
 	}
 	return problem.New(422, code, text).At(entry, offset).Because(err)
+}
+
+// tell leaves the owner a notification of what failed.
+func (m *Manager) tell(id, title string, cause error) {
+	if m.ctx.Err() != nil {
+		return // it is the server that stops
+	}
+	text := problem.From(cause).Detail
+	_, err := m.db.Update(m.ctx, func(tx *patchdb.Tx) error {
+		return effect.Notify(tx, state.Notification{PackageID: &id, Level: "error", Title: title, Message: text})
+	})
+	if err != nil {
+		m.log.Error("notification", "package", id, "err", err)
+	}
 }
 
 // installProblem says why a package that was received whole is not installed.

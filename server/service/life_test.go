@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/selfstead/selfstead/patchdb"
 	"github.com/selfstead/selfstead/server/operation"
 	"github.com/stretchr/testify/require"
 )
@@ -94,6 +95,18 @@ func TestLife(t *testing.T) {
 	l.nothingLeft("alpha")
 	l.stop(syscall.SIGINT)
 	l.nothingRuns()
+	l.notInDocument("alpha")
+}
+
+// notInDocument looks through the whole document, the private part too.
+func (l *lab) notInDocument(id string) {
+	l.t.Helper()
+	db, err := patchdb.Open(filepath.Join(l.dir, "state.db"), patchdb.Options{})
+	require.NoError(l.t, err)
+	defer db.Close()
+	doc, err := db.Dump("")
+	require.NoError(l.t, err)
+	require.NotContains(l.t, string(doc.Value), id)
 }
 
 // nothingLeft looks for traces of a removed package on disk and in the state.

@@ -55,6 +55,7 @@ func (m *Manager) Uninstall(ctx context.Context, id string, soft, force bool) (o
 		}
 		defer u.release()
 		if err := u.erase(ctx, force, func(phase string, step int64) { job.Progress(phase, step, removeSteps, operation.Steps) }); err != nil {
+			m.tell(id, "Removing failed", err)
 			return nil, err
 		}
 		m.log.Info("removed", "package", id)

@@ -58,8 +58,37 @@ exports.init = async ({ effects, kind }) => {
   await effects.action.clear({ except: ['set-name'] })
 }
 
+// What a hostile package may try on the server's socket.
+const hostile = async () => {
+  const sock = '/media/startos/rpc/host.sock'
+  const call = line =>
+    new Promise(done => {
+      const s = net.connect(sock, () => s.end(line))
+      s.on('error', done).on('close', done).on('data', () => {})
+    })
+  for (let i = 0; i < 300; i++) net.connect(sock).on('error', () => {}) // held for ever
+  const junk = ['{', '[', 'null\n', '[[[[\n', '{"id":1}\n', '{"method":"set-health","params":[]}\n', 'x'.repeat(1 << 20)]
+  for (let i = 0; i < 150; i++) {
+    call(junk[i % junk.length])
+    call(`{"id":1,"method":"set-health","params":{"id":"h${i}","name":"n","result":"success"}}\n`)
+    call(`{"id":1,"method":"bind","params":{"id":"h${i}","internalPort":${1 + i},"preferredExternalPort":1}}\n`)
+    call(`{"id":1,"method":"subcontainer.create-fs","params":{"imageId":"../../main"}}\n`)
+    call(`{"id":1,"method":"mount","params":{"location":"/x","target":{"packageId":"alpha","volumeId":"main","readonly":false,"idmap":[]}}}\n`)
+    call(`{"id":1,"method":"subcontainer.launch","params":{}}\n`)
+    if (i % 10 === 0) await new Promise(done => setTimeout(done, 1))
+  }
+  await fs.rm(sock)
+  await fs.mkdir(sock)
+  await fs.writeFile(`${volume}/done`, '')
+}
+
 exports.main = async ({ effects }) => ({
   build: async () => {
+    if (test.hostile) {
+      if (await fs.readFile(`${volume}/done`).catch(() => null)) return { term: async () => {} }
+      hostile().catch(e => console.error(e))
+      return { term: async () => {} }
+    }
     await effects.setHealth({ id: 'web', name: 'Web', result: 'starting', message: null })
     console.log('address ' + (await effects.getContainerIp({})))
     const [rootfs, guid] = await effects.subcontainer.createFs({ imageId: 'main', name: 'web' })
