@@ -67,15 +67,18 @@ const (
 	protoUDP = 17
 )
 
-// numbers returns the IP protocol numbers of the set, ascending.
+var protoNumbers = []uint8{protoTCP, protoUDP}
+
+// numbers returns the IP protocol numbers of the set, ascending; the slice is
+// shared.
 func (p Protocols) numbers() []uint8 {
 	switch p {
 	case TCP:
-		return []uint8{protoTCP}
+		return protoNumbers[:1]
 	case UDP:
-		return []uint8{protoUDP}
+		return protoNumbers[1:]
 	}
-	return []uint8{protoTCP, protoUDP}
+	return protoNumbers
 }
 
 // bits spells out the default.

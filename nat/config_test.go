@@ -146,3 +146,28 @@ func TestSources(t *testing.T) {
 		require.Equal(t, ad(last), lastAddr(px(p)), p)
 	}
 }
+
+// FuzzParseConfig checks that what is read says the same when it is written and
+// read again, and that every refusal is one line.
+func FuzzParseConfig(f *testing.F) {
+	f.Add(`{"forwards":[{"name":"web","source":{"addr":"203.0.113.7","port":443},"target":{"addr":"10.59.0.2","prefix":24,"port":8443},"count":2,"protocols":["udp"],"allowFrom":["192.168.7.0/24"],"allowVia":["wg0"]}]}`)
+	f.Add(`{"forwards":[]}`)
+	f.Add(`{"forwards":[{"name":"a","source":{"addr":"::1","port":1}}]}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		cfg, err := ParseConfig(strings.NewReader(text))
+		if err != nil {
+			if !errors.Is(err, ErrInvalid) || strings.Contains(err.Error(), "\n") {
+				t.Fatalf("%q: %v", text, err)
+			}
+			return
+		}
+		b, err := json.Marshal(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back Config
+		if err := json.Unmarshal(b, &back); err != nil || !cfg.Equal(back) {
+			t.Fatalf("%s does not come back: %v", b, err)
+		}
+	})
+}

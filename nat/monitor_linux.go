@@ -24,7 +24,7 @@ type monitor struct {
 
 const (
 	monitorPause  = 50 * time.Millisecond // between two refreshes
-	monitorSysctl = 5 * time.Second       // bridge netfilter may be switched without an event
+	monitorSysctl = 2 * time.Second       // bridge netfilter may be switched without an event
 )
 
 func openMonitor(c *Controller) (*monitor, error) {

@@ -77,8 +77,8 @@ func newPlan(cfg Config, env Environment) (*plan, error) {
 	}
 	for fam := range p.inside {
 		base := setID(fam) * setsPerFamily
-		p.inside[fam] = newSubnetSet(p.subnets(base+setInside, numSets))
-		p.hairpin[fam] = newSubnetSet(p.subnets(base+setHairpin, base+setSelf))
+		p.inside[fam] = p.subnetSet(fam == 1, base+setInside, numSets, func(t *subnets) netip.Prefix { return t.inside })
+		p.hairpin[fam] = p.subnetSet(fam == 1, base+setHairpin, base+setSelf, func(t *subnets) netip.Prefix { return t.hairpin })
 	}
 	for i := range cfg.Forwards {
 		if err := p.add(&cfg.Forwards[i]); err != nil {
@@ -233,9 +233,10 @@ func (p *plan) each(f *Forward, visit func(s setID, key string, v value)) {
 	if f.ranged() {
 		visit(span, spanKey(lo, hi, protos, src), value{addrData(dst), mark})
 	} else {
-		for _, proto := range f.Protocols.numbers() {
-			for i := range uint16(n) {
-				visit(single, exactKey(src, proto, lo+i), value{endpointData(dst, tlo+i), mark})
+		for i := range uint16(n) {
+			to := endpointData(dst, tlo+i)
+			for _, proto := range f.Protocols.numbers() {
+				visit(single, exactKey(src, proto, lo+i), value{to, mark})
 				visit(at(setTarget), exactKey(dst, proto, tlo+i), value{})
 			}
 		}
@@ -284,6 +285,6 @@ func (p *plan) setEnvironment(env Environment) {
 	}
 	p.env = env
 	for addr, t := range p.targets {
-		p.reaim(addr, t.widest())
+		p.reaim(addr, t)
 	}
 }

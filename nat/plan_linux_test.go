@@ -127,7 +127,7 @@ func showFields(b string, fs []field) string {
 // made at once, and its record of changes against what really changed.
 func TestPlanFollowsChanges(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(25 * *rounds) {
+	for seed := range uint64(15 * *rounds) {
 		r := rand.New(rand.NewPCG(seed, 4))
 		old, env := randomConfig(r, 20), randomEnvironment(r)
 		p, err := newPlan(old, env)

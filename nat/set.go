@@ -133,12 +133,23 @@ func (k *keyBuf) ifname(name string) {
 	k.b = append(append(k.b, name...), make([]byte, 16-len(name))...)
 }
 
+// putAddr writes an address to the front of b and returns its length.
+func putAddr(b []byte, a netip.Addr) int {
+	if a.Is4() {
+		v := a.As4()
+		return copy(b, v[:])
+	}
+	v := a.As16()
+	return copy(b, v[:])
+}
+
+// exactKey is written without keyBuf: there are many of these.
 func exactKey(addr netip.Addr, proto uint8, port uint16) string {
-	k := keyBuf{make([]byte, 0, 24)}
-	k.addr(addr)
-	k.proto(proto)
-	k.port(port)
-	return string(k.b)
+	var b [24]byte
+	n := putAddr(b[:], addr)
+	b[n] = proto
+	binary.BigEndian.PutUint16(b[n+4:], port)
+	return string(b[:n+8])
 }
 
 // protoSpan is the protocols of an interval, first and last. Both transports
@@ -219,10 +230,10 @@ func lastAddr(p netip.Prefix) netip.Addr {
 }
 
 func endpointData(addr netip.Addr, port uint16) string {
-	k := keyBuf{make([]byte, 0, 20)}
-	k.addr(addr)
-	k.port(port)
-	return string(k.b)
+	var b [20]byte
+	n := putAddr(b[:], addr)
+	binary.BigEndian.PutUint16(b[n:], port)
+	return string(b[:n+4])
 }
 
 // Element notes are TLVs: type 0 is the comment that nft shows, type 200 is

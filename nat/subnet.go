@@ -9,16 +9,17 @@ import "net/netip"
 // its own, so that nothing is said of that other address. Elements never
 // overlap.
 type subnetSet struct {
-	prefixOf map[netip.Addr]netip.Prefix   // what each target belongs to
-	members  map[netip.Prefix]*subnetGroup // the targets of each such prefix
-	uses     [129]int                      // targets by prefix length
-	lengths  map[int]lengthCount           // of each length in use but whole addresses; nil as long as there was but one
-	put      func(target, from netip.Prefix)
-	drop     func(target, from netip.Prefix)
+	all     func(visit func(target netip.Addr, prefix netip.Prefix)) // every target and what it belongs to
+	groups  map[netip.Prefix]*subnetGroup                            // of each prefix but whole addresses
+	uses    [129]int                                                 // targets by prefix length
+	lengths map[int]lengthCount                                      // of each length in use but whole addresses; nil as long as there was but one
+	put     func(target, from netip.Prefix)
+	drop    func(target, from netip.Prefix)
 }
 
+// subnetGroup is the targets of one prefix.
 type subnetGroup struct {
-	targets map[netip.Addr]struct{}
+	targets int
 	apart   bool // written target by target
 }
 
@@ -26,31 +27,25 @@ type subnetGroup struct {
 // they belong to.
 type lengthCount map[netip.Prefix]int
 
-func newSubnetSet(put, drop func(target, from netip.Prefix)) *subnetSet {
-	return &subnetSet{
-		prefixOf: map[netip.Addr]netip.Prefix{}, members: map[netip.Prefix]*subnetGroup{},
-		put: put, drop: drop,
-	}
-}
-
 func whole(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 
-// set says that target belongs to prefix (masked), or to nothing when prefix is invalid.
-func (s *subnetSet) set(target netip.Addr, prefix netip.Prefix) {
-	was := s.prefixOf[target]
-	if was == prefix {
+// set makes target belong to prefix (masked), or to nothing when prefix is
+// invalid. slot holds what it belongs to, and is where all finds it.
+func (s *subnetSet) set(target netip.Addr, slot *netip.Prefix, prefix netip.Prefix) {
+	if *slot == prefix {
 		return
 	}
-	if was.IsValid() {
+	if was := *slot; was.IsValid() {
+		*slot = netip.Prefix{}
 		s.leave(target, was)
 	}
 	if prefix.IsValid() {
+		*slot = prefix
 		s.join(target, prefix)
 	}
 }
 
 func (s *subnetSet) join(target netip.Addr, prefix netip.Prefix) {
-	s.prefixOf[target] = prefix
 	s.count(target, 1)
 	s.use(prefix.Bits(), 1)
 	if prefix.IsSingleIP() {
@@ -58,23 +53,22 @@ func (s *subnetSet) join(target netip.Addr, prefix netip.Prefix) {
 		s.rewrite(target)
 		return
 	}
-	g := s.members[prefix]
+	g := s.groups[prefix]
 	if g == nil {
-		g = &subnetGroup{targets: map[netip.Addr]struct{}{}}
-		s.members[prefix] = g
+		g = &subnetGroup{}
+		s.groups[prefix] = g
 	}
-	g.targets[target] = struct{}{}
+	g.targets++
 	switch {
 	case g.apart:
 		s.put(whole(target), prefix)
-	case len(g.targets) == 1:
+	case g.targets == 1:
 		s.put(prefix, prefix)
 	}
 	s.rewrite(target)
 }
 
 func (s *subnetSet) leave(target netip.Addr, prefix netip.Prefix) {
-	delete(s.prefixOf, target)
 	s.count(target, -1)
 	s.use(prefix.Bits(), -1)
 	if prefix.IsSingleIP() {
@@ -82,16 +76,16 @@ func (s *subnetSet) leave(target netip.Addr, prefix netip.Prefix) {
 		s.rewrite(target)
 		return
 	}
-	g := s.members[prefix]
-	delete(g.targets, target)
+	g := s.groups[prefix]
+	g.targets--
 	switch {
 	case g.apart:
 		s.drop(whole(target), prefix)
-	case len(g.targets) == 0:
+	case g.targets == 0:
 		s.drop(prefix, prefix)
 	}
-	if len(g.targets) == 0 {
-		delete(s.members, prefix)
+	if g.targets == 0 {
+		delete(s.groups, prefix)
 	}
 	s.rewrite(target)
 }
@@ -132,12 +126,11 @@ func (s *subnetSet) use(bits, by int) {
 			continue
 		}
 		all := lengthCount{}
-		for target, prefix := range s.prefixOf {
-			if bits == prefix.Addr().BitLen() {
-				break // nothing else lies inside a whole address
+		s.all(func(target netip.Addr, _ netip.Prefix) {
+			if bits < target.BitLen() { // nothing else lies inside a whole address
+				all[netip.PrefixFrom(target, bits).Masked()]++
 			}
-			all[netip.PrefixFrom(target, bits).Masked()]++
-		}
+		})
 		s.lengths[bits] = all
 	}
 }
@@ -146,11 +139,11 @@ func (s *subnetSet) use(bits, by int) {
 func (s *subnetSet) rewrite(target netip.Addr) {
 	for bits, all := range s.lengths {
 		prefix := netip.PrefixFrom(target, bits).Masked()
-		g := s.members[prefix]
+		g := s.groups[prefix]
 		if g == nil {
 			continue
 		}
-		apart := all[prefix] > len(g.targets)
+		apart := all[prefix] > g.targets
 		if apart == g.apart {
 			continue
 		}
@@ -160,12 +153,14 @@ func (s *subnetSet) rewrite(target netip.Addr) {
 		} else {
 			s.put(prefix, prefix)
 		}
-		for t := range g.targets {
-			if apart {
+		s.all(func(t netip.Addr, p netip.Prefix) {
+			switch {
+			case p != prefix:
+			case apart:
 				s.put(whole(t), prefix)
-			} else {
+			default:
 				s.drop(whole(t), prefix)
 			}
-		}
+		})
 	}
 }

@@ -10,6 +10,8 @@ import (
 type subnets struct {
 	prefixes []prefixCount
 	first    [1]prefixCount // where the usual single one lives
+	inside   netip.Prefix   // as it stands in plan.inside
+	hairpin  netip.Prefix   // as it stands in plan.hairpin
 }
 
 type prefixCount struct{ bits, refs int }
@@ -37,24 +39,6 @@ func (s *subnets) widest() int {
 		}
 	}
 	return w
-}
-
-// subnets returns what a subnetSet writes with: subnets into one set, single
-// addresses into another, or nowhere when there is none.
-func (p *plan) subnets(wide, single setID) (put, drop func(target, from netip.Prefix)) {
-	at := func(target, from netip.Prefix, do func(s setID, key string)) {
-		switch {
-		case !from.IsSingleIP():
-			do(wide, subnetKey(target, from))
-		case single < numSets:
-			do(single, selfKey(target.Addr()))
-		}
-	}
-	put = func(target, from netip.Prefix) {
-		at(target, from, func(s setID, key string) { p.put(s, key, value{}) })
-	}
-	drop = func(target, from netip.Prefix) { at(target, from, p.drop) }
-	return put, drop
 }
 
 // union joins spans that overlap or touch.
@@ -138,22 +122,48 @@ func (p *plan) aim(f *Forward, by int) {
 	was := t.widest()
 	t.count(f.Target.Prefix, by)
 	if is := t.widest(); is != was {
-		p.reaim(f.Target.Addr, is)
+		p.reaim(f.Target.Addr, t)
 		if is == 0 {
 			delete(p.targets, f.Target.Addr)
 		}
 	}
 }
 
-// reaim makes the subnet sets say what is known of a target, given the length
-// of its own subnet's prefix; 0 means that it is no target any more.
-func (p *plan) reaim(addr netip.Addr, bits int) {
+// reaim makes the subnet sets say what is known of a target.
+func (p *plan) reaim(addr netip.Addr, t *subnets) {
 	var own, near netip.Prefix
-	if bits > 0 {
+	if bits := t.widest(); bits > 0 {
 		own = netip.PrefixFrom(addr, bits).Masked()
 		near = p.env.shortcut(addr, bits)
 	}
 	fam := familySet(0, addr) / setsPerFamily
-	p.inside[fam].set(addr, own)
-	p.hairpin[fam].set(addr, near)
+	p.inside[fam].set(addr, &t.inside, own)
+	p.hairpin[fam].set(addr, &t.hairpin, near)
+}
+
+// subnetSet returns a set of subnets of one family that writes subnets into one
+// kernel set, and single addresses into another, or nowhere when there is none.
+func (p *plan) subnetSet(six bool, wide, single setID, slot func(*subnets) netip.Prefix) *subnetSet {
+	at := func(target, from netip.Prefix, do func(s setID, key string)) {
+		switch {
+		case !from.IsSingleIP():
+			do(wide, subnetKey(target, from))
+		case single < numSets:
+			do(single, selfKey(target.Addr()))
+		}
+	}
+	return &subnetSet{
+		groups: map[netip.Prefix]*subnetGroup{},
+		put: func(target, from netip.Prefix) {
+			at(target, from, func(s setID, key string) { p.put(s, key, value{}) })
+		},
+		drop: func(target, from netip.Prefix) { at(target, from, p.drop) },
+		all: func(visit func(netip.Addr, netip.Prefix)) {
+			for addr, t := range p.targets {
+				if prefix := slot(t); prefix.IsValid() && addr.Is6() == six {
+					visit(addr, prefix)
+				}
+			}
+		},
+	}
 }
