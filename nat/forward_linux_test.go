@@ -277,7 +277,7 @@ func TestFlows(t *testing.T) {
 					f, err := client.Open(nattest.Dialer{Network: network}, at(wanAddr[fam], port))
 					require.NoError(t, err)
 					defer f.Close()
-					_, err = f.Seen(3 * time.Second)
+					_, err = f.Seen(5 * time.Second)
 					require.NoError(t, err)
 					flows[fmt.Sprint(name, fam, network, client.Name)] = f
 				}
@@ -317,14 +317,14 @@ func TestFlows(t *testing.T) {
 	apply(t, c, next)
 	for _, fam := range families {
 		for _, client := range []string{"I", "L", "A"} {
-			require.NoError(t, flows["stays"+fam+"tcp"+client].Echo("still here", time.Second))
-			_, err := flows["stays"+fam+"udp"+client].Seen(time.Second)
+			require.NoError(t, flows["stays"+fam+"tcp"+client].Echo("still here", 5*time.Second))
+			_, err := flows["stays"+fam+"udp"+client].Seen(5 * time.Second)
 			require.NoError(t, err)
 			require.Error(t, flows["goes"+fam+"tcp"+client].Echo("gone", refused))
 			require.Error(t, flows["moves"+fam+"tcp"+client].Echo("gone", refused))
 			_, err = flows["goes"+fam+"udp"+client].Seen(refused)
 			require.Error(t, err)
-			_, err = flows["moves"+fam+"udp"+client].Seen(time.Second)
+			_, err = flows["moves"+fam+"udp"+client].Seen(5 * time.Second)
 			require.NoError(t, err, "the next datagram goes to the new target")
 			kept := client != "I" // A is the target itself
 			_, err = flows["closes"+fam+"udp"+client].Seen(refused)
@@ -351,7 +351,7 @@ func TestDeadProcessFlows(t *testing.T) {
 	f, err := n.i.Open(nattest.Dialer{Network: "udp"}, at(wanAddr["4"], 5000))
 	require.NoError(t, err)
 	defer f.Close()
-	_, err = f.Seen(time.Second)
+	_, err = f.Seen(5 * time.Second)
 	require.NoError(t, err)
 	require.NoError(t, c.Close())
 	// The old process wrote the new state and died before it deleted flows.

@@ -133,6 +133,7 @@ func (c *Controller) refresh() {
 	if err == nil && c.plan != nil && c.plan.env.equal(&env) && !c.portsMoved() {
 		return
 	}
+	c.asked = nil // a link that came may lead to a target that did not answer
 	if err == nil {
 		_, err = c.prepare(c.cfg, env)
 	}

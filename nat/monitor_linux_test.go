@@ -50,7 +50,7 @@ func TestBridgePortFollowed(t *testing.T) {
 	cfg := publish(subnets)
 	cfg.Forwards = append(cfg.Forwards, nat.Forward{Name: "b", Source: at(wanAddr["4"], 6000), Target: nat.Target{Addr: addrB["4"], Prefix: 24, Port: 8080}})
 	apply(t, c, cfg)
-	require.True(t, hairpinMode(n.s, "vB"))
+	require.Eventually(t, func() bool { return hairpinMode(n.s, "vB") }, soon, 5*time.Millisecond)
 	flags := n.s.Run("ip", "-d", "link", "show", "vB")
 	require.Contains(t, flags, "isolated on")
 	require.Contains(t, flags, "guard on")

@@ -107,18 +107,21 @@ type Flow struct {
 	tcp  bool
 }
 
+// defaultTimeout is for probes that should be answered, on a busy machine.
+const defaultTimeout = 10 * time.Second
+
 // Dialer says how to reach a server.
 type Dialer struct {
-	Network string     // "tcp" or "udp"
-	From    netip.Addr // source address; the zero value leaves it to the kernel
-	Port    uint16     // source port; 0 leaves it to the kernel
-	Timeout time.Duration
+	Network string        // "tcp" or "udp"
+	From    netip.Addr    // source address; the zero value leaves it to the kernel
+	Port    uint16        // source port; 0 leaves it to the kernel
+	Timeout time.Duration // 0 means 10 seconds
 }
 
 // Open opens a flow from inside the namespace.
 func (s *Space) Open(d Dialer, to netip.AddrPort) (*Flow, error) {
 	if d.Timeout == 0 {
-		d.Timeout = 3 * time.Second
+		d.Timeout = defaultTimeout
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), d.Timeout)
 	defer cancel()
@@ -193,7 +196,7 @@ func (f *Flow) Close() { f.conn.Close() }
 // Ask opens a flow, returns the source address that the server saw, and closes it.
 func (s *Space) Ask(d Dialer, to netip.AddrPort) (netip.Addr, error) {
 	if d.Timeout == 0 {
-		d.Timeout = 3 * time.Second
+		d.Timeout = defaultTimeout
 	}
 	f, err := s.Open(d, to)
 	if err != nil {
