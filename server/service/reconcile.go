@@ -53,6 +53,9 @@ func (u *unit) reconcile(ctx context.Context) {
 			step = status.Stopping // a start was asked for and never answered
 		}
 		if step == status.Nothing {
+			if info.Error != nil { // of a start or stop that is no longer wanted
+				u.trouble(ctx, nil)
+			}
 			select {
 			case <-u.wake:
 			case <-run.exited:
@@ -66,6 +69,7 @@ func (u *unit) reconcile(ctx context.Context) {
 		}
 		if err := u.transition(ctx, run, step); err != nil && ctx.Err() == nil && run.alive() {
 			log.Warn("the service does not "+string(step), "err", err)
+			u.trouble(ctx, err)
 			u.pause(ctx, retryPause)
 		}
 	}

@@ -156,6 +156,18 @@ func (u *unit) fail(ctx context.Context, err error) {
 	}
 }
 
+// trouble shows why a start or stop did not succeed; nil takes it back.
+func (u *unit) trouble(ctx context.Context, err error) {
+	var e *state.ErrorData
+	if err != nil {
+		data := errorData(err)
+		e = &data
+	}
+	if err := u.edit(ctx, func(p *state.Package) { status.Trouble(p, e) }); err != nil && ctx.Err() == nil {
+		u.m.log.Error("status", "package", u.id, "err", err)
+	}
+}
+
 // errorData is an error as the document shows it.
 func errorData(err error) state.ErrorData {
 	var e *rpc.Error

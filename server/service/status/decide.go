@@ -46,6 +46,7 @@ func Decide(s state.StatusInfo) Step {
 // Started records that the runtime answered start.
 func Started(p *state.Package, now time.Time) {
 	s := &p.StatusInfo
+	s.Error = nil
 	if s.Started == nil {
 		now = now.UTC()
 		s.Started = &now

@@ -86,6 +86,13 @@ func Fail(p *state.Package, e state.ErrorData) {
 	Settle(p)
 }
 
+// Trouble records why the last start or stop did not succeed, nil that it is
+// over; what runs, and the next try, are not touched.
+func Trouble(p *state.Package, e *state.ErrorData) {
+	p.StatusInfo.Error = e
+	Settle(p)
+}
+
 func restarting(again bool) state.DesiredStatus {
 	return state.DesiredStatus{Main: Restarting, RestartAgain: &again}
 }

@@ -116,3 +116,20 @@ func TestFailedShowsUntilLoaded(t *testing.T) {
 	status.Load(&p)
 	require.Equal(t, state.StateStarting, p.State)
 }
+
+func TestTroubleIsShownUntilItIsOver(t *testing.T) {
+	t.Parallel()
+	p := state.Package{StateInfo: state.StateInfo{State: Installed}}
+	Load(&p)
+	Start(&p)
+	Trouble(&p, &state.ErrorData{Details: "no"})
+	require.Equal(t, state.StateFailed, p.State)
+	require.Equal(t, state.StateRunning, p.DesiredState, "it is tried again")
+	require.Equal(t, Starting, Decide(p.StatusInfo))
+	Started(&p, time.Now())
+	require.Nil(t, p.StatusInfo.Error)
+	require.Equal(t, state.StateRunning, p.State)
+	Trouble(&p, &state.ErrorData{Details: "no"})
+	Trouble(&p, nil)
+	require.Equal(t, state.StateRunning, p.State)
+}
