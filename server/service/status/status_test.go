@@ -119,17 +119,17 @@ func TestFailedShowsUntilLoaded(t *testing.T) {
 
 func TestTroubleIsShownUntilItIsOver(t *testing.T) {
 	t.Parallel()
-	p := state.Package{StateInfo: state.StateInfo{State: Installed}}
-	Load(&p)
-	Start(&p)
-	Trouble(&p, &state.ErrorData{Details: "no"})
+	p := state.Package{StateInfo: state.StateInfo{State: status.Installed}}
+	status.Load(&p)
+	status.Start(&p)
+	status.Trouble(&p, &state.ErrorData{Details: "no"})
 	require.Equal(t, state.StateFailed, p.State)
 	require.Equal(t, state.StateRunning, p.DesiredState, "it is tried again")
-	require.Equal(t, Starting, Decide(p.StatusInfo))
-	Started(&p, time.Now())
+	require.Equal(t, status.Starting, status.Decide(p.StatusInfo))
+	status.Started(&p, time.Now())
 	require.Nil(t, p.StatusInfo.Error)
 	require.Equal(t, state.StateRunning, p.State)
-	Trouble(&p, &state.ErrorData{Details: "no"})
-	Trouble(&p, nil)
+	status.Trouble(&p, &state.ErrorData{Details: "no"})
+	status.Trouble(&p, nil)
 	require.Equal(t, state.StateRunning, p.State)
 }
