@@ -61,7 +61,7 @@ func (c *Container) exec(ctx context.Context, life *run, s ExecSpec) (*Process, 
 		s.Dir = "/"
 	}
 	args := launcher.ExecArgs{Init: life.init.PID, UID: who.uid, GID: who.gid, Groups: who.groups,
-		Dir: s.Dir, Argv: s.Argv, Env: s.Env, TTY: s.TTY}
+		Dir: s.Dir, Argv: s.Argv, Env: s.Env, TTY: s.TTY, Rows: s.Size.Rows, Cols: s.Size.Cols}
 	if args.Cgroup, args.Cgroups = c.execCgroups(); args.Cgroup != nil {
 		defer args.Cgroup.Close()
 	}
@@ -98,9 +98,6 @@ func (c *Container) exec(ctx context.Context, life *run, s ExecSpec) (*Process, 
 		return nil, err
 	}
 	p.x, p.tty = x, x.TTY
-	if s.TTY && s.Size != (WindowSize{}) {
-		_ = p.Resize(s.Size)
-	}
 	return p, nil
 }
 

@@ -175,8 +175,10 @@ func check(t testing.TB, all []reach) {
 			if r.want.IsValid() {
 				want = r.want.String()
 			}
-			if got = seen(r.pid, r.network, r.to, r.from); got != want && want != "" {
-				got = seen(r.pid, r.network, r.to, r.from) // a busy machine may be late once
+			for range 20 { // a busy machine may be late; what is dropped stays so
+				if got = seen(r.pid, r.network, r.to, r.from); got != "" || want == "" {
+					break
+				}
 			}
 			if got != want {
 				t.Errorf("%s: %s to %s is seen from %q, want %q", r.what, r.network, r.to, got, want)

@@ -202,6 +202,7 @@ type ExecArgs struct {
 	Dir        string
 	Argv, Env  []string
 	TTY        bool
+	Rows, Cols uint16   // of the terminal, from the first moment on
 	Cgroups    []string // cgroup.procs files to enter
 	Cgroup     *os.File // a folder of the unified tree to begin in, or nil
 	In, Out, E *os.File // nil: /dev/null
@@ -234,7 +235,7 @@ func Run(ctx context.Context, o Options, a ExecArgs) (*Exec, error) {
 	}
 	tty, cgroups := "-", "-"
 	if a.TTY {
-		tty = "tty"
+		tty = fmt.Sprintf("%d:%d", a.Rows, a.Cols)
 	}
 	if len(a.Cgroups) > 0 {
 		cgroups = strings.Join(a.Cgroups, ":")

@@ -79,7 +79,7 @@ static void child_fail(int pipe, const char *step)
 }
 
 /* argv: marker, "exec", init's pid, uid, gid, groups ("1,2" or "-"), folder,
- * "tty" or "-", cgroup files ("a:b" or "-"), program's argv...
+ * a terminal's size ("rows:cols") or "-", cgroup files ("a:b" or "-"), program's argv...
  * The environment, less the marker, becomes the program's. */
 int launcher_exec(int argc, char **argv, char **envp)
 {
@@ -122,8 +122,15 @@ int launcher_exec(int argc, char **argv, char **envp)
 	close(pidfd);
 	if (setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
 		fail("container root");
-	if (strcmp(argv[7], "tty") == 0) {
+	if (strcmp(argv[7], "-") != 0) {
 		int unlock = 0;
+		struct winsize size;
+
+		memset(&size, 0, sizeof size);
+		if (sscanf(argv[7], "%hu:%hu", &size.ws_row, &size.ws_col) != 2) {
+			errno = EINVAL;
+			fail("arguments");
+		}
 
 		master = open("/dev/pts/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
 		if (master < 0 || ioctl(master, TIOCSPTLCK, &unlock) < 0)
@@ -131,6 +138,8 @@ int launcher_exec(int argc, char **argv, char **envp)
 		slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 		if (slave < 0)
 			fail("terminal");
+		if (ioctl(master, TIOCSWINSZ, &size) < 0)
+			fail("terminal size");
 		if (fchown(slave, uid, (gid_t)-1) < 0)
 			fail("terminal owner");
 	}
