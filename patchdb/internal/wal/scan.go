@@ -71,7 +71,7 @@ func (res *Result) records(r io.ReaderAt, from, size int64, fn func(Record) erro
 	ranged := res.Records < 0 // the scan begins between records, not at a snapshot
 	first := !ranged
 	res.Tail = from
-	br := bufio.NewReaderSize(io.NewSectionReader(r, from, size-from), 1<<16)
+	br := bufio.NewReaderSize(io.NewSectionReader(r, from, size-from), int(min(1<<16, max(size-from, FrameSize))))
 	frame := make([]byte, FrameSize)
 	var payload []byte
 	var last uint64
@@ -142,7 +142,7 @@ func (res *Result) rest(r io.ReaderAt, size int64) error {
 	if res.Sealed {
 		from += FrameSize
 	}
-	buf := make([]byte, 1<<16)
+	buf := make([]byte, min(1<<16, max(size-res.Tail, 2*FrameSize)))
 	for off := res.Tail; off < size; off += int64(len(buf)) - FrameSize {
 		n, err := r.ReadAt(buf[:min(int64(len(buf)), size-off)], off)
 		if err != nil && err != io.EOF {
