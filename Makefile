@@ -38,7 +38,7 @@ example: $(EXAMPLE_PKG)
 $(EXAMPLE_PKG): $(shell find $(EXAMPLE) -type f -not -path '*/node_modules/*' -not -path '*/javascript/*') | build deps-run
 	cd $(EXAMPLE) && npm install --no-audit --no-fund --no-package-lock --loglevel=error && npm run -s check && npm run -s build
 	test -e bin/example-key.pem || bin/stead s9pk key new bin/example-key.pem
-	bin/stead s9pk pack --key bin/example-key.pem --arch "$$(uname -m)" --cache bin/images --output $@ $(EXAMPLE)
+	bin/stead s9pk pack --key bin/example-key.pem --arch "$$(uname -m)" --cache bin/cache/selfstead/images --output $@ $(EXAMPLE)
 
 # The Debian image that every service container starts from.
 base: bin/base.path

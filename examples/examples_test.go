@@ -40,16 +40,77 @@ func TestReactiveCounter(t *testing.T) {
 	require.Equal(t, "dump      3: 2\n", string(out))
 }
 
+// given is what make test provides by a variable of the environment.
+func given(t *testing.T, name string) string {
+	t.Helper()
+	v := os.Getenv(name)
+	if v == "" {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("missing: " + name + ", which make test sets")
+		}
+		t.Skip("missing: " + name + ", which make test sets")
+	}
+	return v
+}
+
 func TestInspect(t *testing.T) {
 	t.Parallel()
-	bin := build(t, "inspect-s9pk")
-	out, err := exec.Command(bin, filepath.Join("..", "s9pk", "testdata", "package.s9pk")).CombinedOutput()
+	pkg, bin := given(t, "STEAD_EXAMPLE"), build(t, "inspect-s9pk")
+	out, err := exec.Command(bin, pkg).CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	require.Contains(t, string(out), ", signed by ")
+	require.Contains(t, string(out), "hello-world 1.0.0:0, signed by ")
 	require.Contains(t, string(out), "manifest.json")
 	out, err = exec.Command(bin, "examples_test.go").CombinedOutput()
 	require.Error(t, err)
 	require.Contains(t, string(out), "s9pk: ")
+}
+
+func TestPack(t *testing.T) {
+	t.Parallel()
+	made := given(t, "STEAD_EXAMPLE") // then its bundle is built, and its image in the cache beside it
+	bin, file := build(t, "pack-s9pk"), filepath.Join(t.TempDir(), "mine.s9pk")
+	arch, err := exec.Command("uname", "-m").Output()
+	require.NoError(t, err)
+	cmd := exec.Command(bin, "services/hello-world", file, strings.TrimSpace(string(arch)))
+	cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+filepath.Join(filepath.Dir(made), "cache"))
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Equal(t, file+"\n", string(out))
+}
+
+func TestRunContainer(t *testing.T) {
+	nattest.Require(t, "ip")
+	base, bin := given(t, "STEAD_BASE"), build(t, "run-container")
+	host := nattest.NewLab(t).Space("host")
+	out := host.Run(bin, base, "hostname; id -u; command -v node; ip -br addr 2>/dev/null; cat /proc/net/fib_trie | grep -c 10.63.0.2; exit 0")
+	require.Contains(t, out, "example\n0\n/usr/bin/node\n")
+	require.NotContains(t, host.Run("ip", "-br", "link"), "runc", "nothing is left")
+}
+
+func TestPersonalServer(t *testing.T) {
+	nattest.Require(t, "ip")
+	bin := build(t, "personal-server")
+	host := nattest.NewLab(t).Space("host")
+	cmd := exec.Command(bin, filepath.Join(t.TempDir(), "dir"), "127.0.0.1:8080")
+	var out *bufio.Reader
+	host.Do(func() error {
+		pipe, err := cmd.StdoutPipe()
+		if err != nil {
+			return err
+		}
+		out = bufio.NewReader(pipe)
+		return cmd.Start()
+	})
+	line, err := out.ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "http://127.0.0.1:8080/docs\n", line)
+	line, err = out.ReadString('\n')
+	require.NoError(t, err)
+	require.Regexp(t, "^claim code [A-Z0-9-]+\n$", line)
+	require.Contains(t, host.Run("curl", "-s", "http://127.0.0.1:8080/v1/mode"), `"setup"`)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
+	require.NoError(t, cmd.Wait())
+	require.NotContains(t, host.Ruleset(), "selfstead")
 }
 
 func TestHairpin(t *testing.T) {
