@@ -110,6 +110,7 @@ func refresh(hosts map[string]state.Host, own []Own) (changed bool) {
 			if b.Enabled {
 				now = available(own, b.Net.AssignedPort, b.Options.Secure != nil && b.Options.Secure.SSL)
 			}
+			now = append(now, provided(b.Addresses.Available)...)
 			if !sameAddresses(now, b.Addresses.Available) {
 				b.Addresses.Available, changed = now, true
 				h.Bindings[port] = b
@@ -129,10 +130,21 @@ func refresh(hosts map[string]state.Host, own []Own) (changed bool) {
 	return changed
 }
 
+// provided are the addresses that other packages provide; they are theirs to
+// change.
+func provided(list []state.HostnameInfo) (out []state.HostnameInfo) {
+	for _, a := range list {
+		if a.Metadata.Kind == state.KindPlugin {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
 func sameAddresses(a, b []state.HostnameInfo) bool {
 	return slices.EqualFunc(a, b, func(x, y state.HostnameInfo) bool {
 		return x.SSL == y.SSL && x.Public == y.Public && x.Hostname == y.Hostname &&
 			x.Metadata.Kind == y.Metadata.Kind && x.Metadata.Gateway == y.Metadata.Gateway &&
-			x.Port != nil && y.Port != nil && *x.Port == *y.Port
+			(x.Port == y.Port || x.Port != nil && y.Port != nil && *x.Port == *y.Port)
 	})
 }

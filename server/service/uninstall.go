@@ -129,7 +129,7 @@ func (m *Manager) forget(ctx context.Context, id string, data bool) error {
 		return err
 	}
 	_, err = m.db.Update(ctx, func(tx *patchdb.Tx) error {
-		if err := network.Release(tx, id); err != nil {
+		if err := errors.Join(network.Release(tx, id), effect.ClearURLs(tx, id, nil)); err != nil {
 			return err
 		}
 		if data && keep.KeepData {

@@ -103,11 +103,43 @@ type HostnameInfo struct {
 	Metadata HostnameMetadata `json:"metadata"`
 }
 
+// KindPlugin is the kind of an address that another package provides.
+const KindPlugin = "plugin"
+
 // HostnameMetadata says where an address comes from.
 type HostnameMetadata struct {
-	Kind    string `json:"kind"` // "ipv4" or "ipv6"
+	Kind    string `json:"kind"` // "ipv4", "ipv6" or KindPlugin
 	Gateway string `json:"gateway"`
 	ScopeID *int   `json:"scopeId,omitempty"`
+
+	// Of KindPlugin alone: the package that provides it, its actions that remove
+	// it and that go with it, and what it keeps of it.
+	PackageID       string          `json:"packageId"`
+	RemoveAction    *string         `json:"removeAction"`
+	OverflowActions []string        `json:"overflowActions"`
+	Info            json.RawMessage `json:"info"`
+}
+
+// MarshalJSON writes the members of the kind.
+func (m HostnameMetadata) MarshalJSON() ([]byte, error) {
+	if m.Kind != KindPlugin {
+		return json.Marshal(struct {
+			Kind    string `json:"kind"`
+			Gateway string `json:"gateway"`
+			ScopeID *int   `json:"scopeId,omitempty"`
+		}{m.Kind, m.Gateway, m.ScopeID})
+	}
+	overflow := m.OverflowActions
+	if overflow == nil {
+		overflow = []string{}
+	}
+	return json.Marshal(struct {
+		Kind            string          `json:"kind"`
+		PackageID       string          `json:"packageId"`
+		RemoveAction    *string         `json:"removeAction"`
+		OverflowActions []string        `json:"overflowActions"`
+		Info            json.RawMessage `json:"info"`
+	}{m.Kind, m.PackageID, m.RemoveAction, overflow, m.Info})
 }
 
 // ServiceInterface is what a package says of a binding to its users.

@@ -200,7 +200,7 @@ func TestMethods(t *testing.T) {
 		bind-range clear-bindings get-service-port-forward get-host-info get-container-ip get-os-ip get-outbound-gateway
 		export-service-interface export-range-service-interface clear-service-interfaces get-service-interface
 		list-service-interfaces get-ssl-certificate get-ssl-key get-system-smtp set-data-version get-data-version
-		set-init-progress set-backup-progress notification.create plugin.url.register echo`) {
+		set-init-progress set-backup-progress notification.create plugin.url.register plugin.url.export-url plugin.url.clear-urls echo`) {
 		require.Contains(t, got, m)
 	}
 	for _, m := range []string{"bind-mount", "subcontainer.launch", "subcontainer.exec", "pipe-wrap"} {
@@ -409,8 +409,38 @@ func TestSystem(t *testing.T) {
 	count, err := patchdb.Get[int](b.db, "/public/serverInfo/unreadNotificationCount")
 	require.NoError(t, err)
 	require.Equal(t, 2, count)
+}
+
+// A package whose manifest says so provides addresses for others' bindings.
+func TestURLPlugin(t *testing.T) {
+	b := newBench(t)
 	b.ok("plugin.url.register", `{"tableAction":"table"}`, `null`)
 	require.JSONEq(t, `{"url":{"tableAction":"table"}}`, b.doc("/plugin"))
+	host := `{"bindings":{"80":{"enabled":true,"options":{"preferredExternalPort":80,"addSsl":null,"secure":null},"net":{"assignedPort":null,"assignedSslPort":null},
+		"addresses":{"enabled":[],"disabled":[],"available":[],"guaAccess":{}},"interfaces":{}}},"bindingRanges":{},"publicDomains":{},"privateDomains":{},"portForwards":[]}`
+	_, err := b.db.Put(t.Context(), "/public/packageData/other/hosts", json.RawMessage(`{"ui":`+host+`}`))
+	require.NoError(t, err)
+	available := func() string {
+		v, err := patchdb.Get[json.RawMessage](b.db, "/public/packageData/other/hosts/ui/bindings/80/addresses/available")
+		require.NoError(t, err)
+		return string(v)
+	}
+	name := func(h string) string {
+		return `{"packageId":"other","hostId":"ui","internalPort":80,"ssl":false,"public":true,"hostname":"` + h + `","port":80,"info":{"k":1}}`
+	}
+	for _, h := range []string{"a.onion", "b.onion", "a.onion"} {
+		b.ok("plugin.url.export-url", `{"hostnameInfo":`+name(h)+`,"removeAction":"drop","overflowActions":["more"]}`, `null`)
+	}
+	require.Equal(t, 2, strings.Count(available(), `"kind":"plugin"`))
+	require.Contains(t, available(), `{"ssl":false,"public":true,"hostname":"b.onion","port":80,"metadata":{"kind":"plugin","packageId":"self","removeAction":"drop","overflowActions":["more"],"info":{"k":1}}}`)
+	b.fails("plugin.url.export-url", `{"hostnameInfo":`+strings.Replace(name("c"), `"internalPort":80`, `"internalPort":81`, 1)+`}`, effect.KindNotFound)
+	b.ok("plugin.url.clear-urls", `{"except":[`+name("b.onion")+`]}`, `null`)
+	require.Equal(t, 1, strings.Count(available(), `"kind":"plugin"`))
+	b.ok("plugin.url.clear-urls", `{"except":[]}`, `null`)
+	require.JSONEq(t, `[]`, available())
+	_, err = b.db.Put(t.Context(), "/public/packageData/self/stateInfo/manifest/plugins", []string{})
+	require.NoError(t, err)
+	b.fails("plugin.url.clear-urls", `{"except":[]}`, effect.KindInvalidRequest)
 }
 
 func decode[T any](t *testing.T, text string) T {

@@ -15,7 +15,6 @@ var _ = register(map[string]method{
 	"get-ssl-certificate": typed(getCertificate),
 	"get-ssl-key":         typed(getKey),
 	"notification.create": typed(createNotification),
-	"plugin.url.register": typed(registerURLPlugin),
 })
 
 func getSystemSMTP(_ context.Context, h *Handler, p struct {
@@ -105,19 +104,4 @@ func Notify(tx *patchdb.Tx, n state.Notification) error {
 		return err
 	}
 	return tx.PutAll(patchdb.Join(state.ServerInfo, "unreadNotificationCount"), unread)
-}
-
-func registerURLPlugin(ctx context.Context, h *Handler, p struct {
-	TableAction ID `json:"tableAction"`
-}) (any, error) {
-	if err := p.TableAction.check(); err != nil {
-		return nil, err
-	}
-	plugins, _ := patchdb.Get[[]string](h.DB, h.own("stateInfo", "manifest", "plugins"))
-	if !slices.Contains(plugins, "url-v0") {
-		return nil, Fail(KindInvalidRequest, "the manifest does not list the plugin url-v0")
-	}
-	return nil, h.update(ctx, func(tx *patchdb.Tx) error {
-		return tx.PutAll(h.own("plugin", "url"), map[string]ID{"tableAction": p.TableAction})
-	})
 }
