@@ -57,6 +57,7 @@ func TestHairpin(t *testing.T) {
 		masq, sibling map[string]netip.Addr
 	}{
 		{"bridge", "bridge", subnets, gateway, gateway},
+		{"shared segment", "segment", subnets, gateway, gateway},
 		{"point-to-point, host prefix", "point-to-point", alone, gateway, addrB},
 		{"point-to-point, subnet prefix", "point-to-point", subnets, gateway, addrB},
 		{"unnumbered, host prefix", "unnumbered", alone, gateway, addrB},

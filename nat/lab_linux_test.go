@@ -47,8 +47,8 @@ func insidePrefix(fam string) int {
 	return 24
 }
 
-// newSite builds the lab; inside is "bridge", "point-to-point",
-// "unnumbered" or "routed".
+// newSite builds the lab; inside is "bridge", "segment",
+// "point-to-point", "unnumbered" or "routed".
 func newSite(t testing.TB, inside string) *site {
 	t.Helper()
 	lab := nattest.NewLab(t)
@@ -90,6 +90,20 @@ route add %[2]s dev v%[1]s
 route add %[3]s dev v%[1]s`, name, own["4"], own["6"]))
 		}
 		n.number(32, 128)
+	case "segment": // S, A and B on one switch, which is none of S's links
+		w := lab.Space("W")
+		w.BridgeRules(false)
+		w.IP("link add sw0 type bridge\nlink set sw0 up")
+		for host, name := range map[*nattest.Space]string{n.s: "S", n.a: "A", n.b: "B"} {
+			dev := "eth0"
+			if host == n.s {
+				dev = "seg0"
+			}
+			lab.Join(w, "p"+name, host, dev)
+			w.IP("link set p" + name + " master sw0")
+		}
+		n.s.IP("addr add 10.0.3.1/24 dev seg0\naddr add fd00:3::1/64 dev seg0")
+		n.number(24, 64)
 	case "unnumbered": // as container runtimes do: the gateway is on lo, the links have no address
 		n.s.IP("addr add 10.0.3.1/32 dev lo\naddr add fd00:3::1/128 dev lo")
 		for host, name := range map[*nattest.Space]string{n.a: "A", n.b: "B"} {
