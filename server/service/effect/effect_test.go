@@ -210,6 +210,22 @@ func TestMethods(t *testing.T) {
 	newBench(t).fails("subcontainer.launch", "", rpc.CodeMethodNotFound)
 }
 
+// Whatever the runtime offers to packages is served.
+func TestRuntimeMethods(t *testing.T) {
+	source, err := os.ReadFile("../../../lxcrt/guest/node/src/effects.ts")
+	require.NoError(t, err)
+	_, list, ok := strings.Cut(string(source), "METHODS = [")
+	require.True(t, ok)
+	list, _, _ = strings.Cut(list, "]")
+	n := 0
+	for name := range strings.FieldsFuncSeq(list, func(r rune) bool { return strings.ContainsRune("', \n", r) }) {
+		require.Contains(t, effect.Methods(), name)
+		n++
+	}
+	require.Greater(t, n, 40)
+	require.Contains(t, effect.Methods(), "clear-callbacks")
+}
+
 func TestControl(t *testing.T) {
 	b := newBench(t)
 	b.ok("echo", `{"message":"hi"}`, `"hi"`)

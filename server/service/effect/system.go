@@ -3,6 +3,7 @@ package effect
 import (
 	"context"
 	"encoding/json"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -15,6 +16,7 @@ var _ = register(map[string]method{
 	"get-ssl-certificate": typed(getCertificate),
 	"get-ssl-key":         typed(getKey),
 	"notification.create": typed(createNotification),
+	"git-info":            typed(gitInfo),
 })
 
 func getSystemSMTP(_ context.Context, h *Handler, p struct {
@@ -104,4 +106,18 @@ func Notify(tx *patchdb.Tx, n state.Notification) error {
 		return err
 	}
 	return tx.PutAll(patchdb.Join(state.ServerInfo, "unreadNotificationCount"), unread)
+}
+
+// gitInfo is the commit that the server was built from, "unknown" when the
+// build does not say.
+func gitInfo(context.Context, *Handler, none) (any, error) {
+	commit := "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				commit = s.Value
+			}
+		}
+	}
+	return commit, nil
 }
