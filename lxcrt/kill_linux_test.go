@@ -72,7 +72,7 @@ func TestKilledCaller(t *testing.T) {
 	if err := lab.Close(); err != nil { // one runtime at a time for a folder
 		t.Fatal(err)
 	}
-	rounds := 12
+	rounds := 8
 	if n, err := strconv.Atoi(os.Getenv("LXCRT_KILLS")); err == nil {
 		rounds = n
 	}
@@ -165,7 +165,7 @@ func TestKilledCaller(t *testing.T) {
 // LXCRT_ROUNDS says how many.
 func TestRounds(t *testing.T) {
 	lab := lxcrttest.NewLab(t)
-	rounds := 60
+	rounds := 40
 	if n, err := strconv.Atoi(os.Getenv("LXCRT_ROUNDS")); err == nil {
 		rounds = n
 	}
