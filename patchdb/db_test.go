@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/selfstead/selfstead/patchdb/internal/tree"
@@ -268,6 +269,29 @@ func TestOpenRace(t *testing.T) {
 		if n != 1 {
 			t.Fatalf("%d have it open", n)
 		}
+	}
+}
+
+// plainFS has no hard links.
+type plainFS struct{ *vfs.Mem }
+
+func (plainFS) Link(from, to string) error {
+	return &os.LinkError{Op: "link", Old: from, New: to, Err: syscall.EPERM}
+}
+
+func TestWithoutHardLinks(t *testing.T) {
+	t.Parallel()
+	o := Options{fs: plainFS{vfs.NewMem(nil)}}
+	for want := range RevisionID(3) {
+		db, err := Open("a", o)
+		if err != nil || db.Revision() != want {
+			t.Fatalf("%v at %d", err, want)
+		}
+		put(t, db, "", want)
+		closeChecked(t, db)
+	}
+	if _, err := Create("a", Dump{Value: json.RawMessage("1")}, o); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("Create over a database: %v", err)
 	}
 }
 

@@ -107,10 +107,29 @@ func createFile(path string, first *Dump, fsys vfs.FS) (_ vfs.File, err error) {
 	if _, err := newLog(f, &st); err != nil {
 		return nil, err
 	}
-	if err := fsys.Link(path+newSuffix, path); err != nil {
+	err = fsys.Link(path+newSuffix, path)
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) {
+		err = renameNew(path, fsys)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return f, fsys.SyncDir(path)
+}
+
+// renameNew gives the new database its name where the file system has no hard
+// links. Between the look and the rename no other Open comes: it would need the
+// lock of the file under its first name.
+func renameNew(path string, fsys vfs.FS) error {
+	f, err := fsys.Open(path, false)
+	switch {
+	case err == nil:
+		f.Close()
+		return fs.ErrExist
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	return fsys.Rename(path+newSuffix, path)
 }
 
 // streamPiece is how much snapshot text is made at a time.
