@@ -58,6 +58,23 @@ func TestAdoption(t *testing.T) {
 	}
 	require.Equal(t, "install\n", l.get(page+"/file?path=/data/inits"), "never loaded again")
 
+	// A container of an older making runs on until its next restart.
+	other := filepath.Join(t.TempDir(), "base.squashfs")
+	require.NoError(t, os.Symlink(os.Getenv("STEAD_BASE"), other))
+	l.kill()
+	l.start("STEAD_BASE=" + other)
+	l.healthy("alpha")
+	require.Equal(t, born, l.get(page+"/born"))
+	l.json("POST", "/v1/packages/alpha:restart", "", 202, nil)
+	l.await("a container of the new making", 20*time.Second, func() bool {
+		inits, err := l.fetch(l.lan, page+"/file?path=/data/inits")
+		return err == nil && inits == "install\nnull\n"
+	})
+	l.healthy("alpha")
+	l.stop(syscall.SIGINT)
+	l.start()
+	l.healthy("alpha")
+
 	// What was desired while no server was there counts.
 	l.json("PUT", "/v1/packages/alpha/desired-state", `{"state":"stopped"}`, 200, nil)
 	l.kill()
@@ -74,14 +91,14 @@ func TestAdoption(t *testing.T) {
 	l.await("the container's end", 10*time.Second, func() bool { return len(l.inits()) == 0 })
 	l.start()
 	l.healthy("alpha")
-	require.Equal(t, "install\nnull\n", l.get(page+"/file?path=/data/inits"))
+	require.Equal(t, "install\nnull\nnull\nnull\n", l.get(page+"/file?path=/data/inits"))
 	l.stop(syscall.SIGINT)
 	l.nothingRuns()
 
 	// And after an orderly stop everything comes back as desired.
 	l.start()
 	l.healthy("alpha")
-	require.Equal(t, "install\nnull\nnull\n", l.get(page+"/file?path=/data/inits"))
+	require.Equal(t, "install\nnull\nnull\nnull\nnull\n", l.get(page+"/file?path=/data/inits"))
 }
 
 // A server that dies while a package sets itself up in a new container is

@@ -17,7 +17,7 @@ import (
 // gone without a trace. SERVICE_KILLS sets the number of rounds.
 func TestRandomKills(t *testing.T) {
 	t.Parallel()
-	rounds := 3
+	rounds := 2
 	if n, err := strconv.Atoi(os.Getenv("SERVICE_KILLS")); err == nil {
 		rounds = n
 	}
