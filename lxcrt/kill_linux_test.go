@@ -169,7 +169,7 @@ func TestRounds(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("LXCRT_ROUNDS")); err == nil {
 		rounds = n
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rounds+60)*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(5*rounds+120)*time.Second)
 	defer cancel()
 	before := openFiles(t)
 	var wg sync.WaitGroup
