@@ -152,7 +152,7 @@ func startLab(t testing.TB, doc state.Document, tune ...func(*lab)) *lab {
 	t.Cleanup(func() {
 		transport.CloseIdleConnections()
 		http.DefaultClient.CloseIdleConnections()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		assert.NoError(t, l.server.Shutdown(ctx))
 		wg.Wait()

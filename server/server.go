@@ -86,6 +86,8 @@ type Server struct {
 	mu      sync.Mutex
 	servers []*http.Server
 	closed  bool
+
+	silent silentConns
 }
 
 // New builds the routes. It starts nothing.
@@ -147,6 +149,7 @@ func (s *Server) Serve(l net.Listener, local bool) error {
 		MaxHeaderBytes:    64 << 10,
 		BaseContext:       func(net.Listener) context.Context { return s.requests },
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ConnState:         s.silent.note,
 	}
 	s.mu.Lock()
 	if s.closed {
@@ -184,6 +187,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			}
 		})
 	}
+	s.silent.close()
 	wg.Wait()
 	return errors.Join(errs...)
 }
