@@ -180,7 +180,7 @@ func (c *Container) start(ctx context.Context) (_ *run, monitorDone <-chan struc
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
-	before, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", m.PID()))
+	before, err := programOf(m.PID())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -215,10 +215,9 @@ func (c *Container) builder(userns *os.File) *builder {
 
 // awaitProgram waits until PID 1 has left liblxc's code for its own program,
 // which is when its executable is another than the monitor's.
-func (c *Container) awaitProgram(ctx context.Context, life *run, m *launcher.Monitor, before string) error {
-	exe := fmt.Sprintf("/proc/%d/exe", life.init.PID)
+func (c *Container) awaitProgram(ctx context.Context, life *run, m *launcher.Monitor, before unix.Stat_t) error {
 	for try := 0; ; try++ {
-		if now, err := os.Readlink(exe); err == nil && now != before {
+		if now, err := programOf(life.init.PID); err == nil && !sameProgram(now, before) {
 			return nil
 		}
 		over := !life.init.alive()
@@ -499,6 +498,13 @@ func (c *Container) adopt() error {
 		monitor.Close()
 		return c.clear(rec)
 	}
+	// Its caller may have died before it let PID 1 go; then it is about to end.
+	if !executed(rec) {
+		pidfd.Close()
+		monitor.Close()
+		userns.Close()
+		return c.clear(rec)
+	}
 	life := &run{monitor: rec.Monitor, init: rec.Init, pidfd: pidfd, userns: userns, done: make(chan struct{})}
 	c.run, c.state = life, Running
 	if c.frozen() {
@@ -515,6 +521,26 @@ func (c *Container) adopt() error {
 		monitor.Close()
 	})
 	return nil
+}
+
+// executed says whether PID 1 has come to its own program, for which it gets a
+// moment.
+func executed(rec record) bool {
+	for try := range 400 {
+		monitor, err := programOf(rec.Monitor.PID)
+		if err != nil {
+			return false
+		}
+		init, err := programOf(rec.Init.PID)
+		if err != nil || !rec.Init.alive() {
+			return false
+		}
+		if !sameProgram(init, monitor) {
+			return true
+		}
+		pause(try)
+	}
+	return false
 }
 
 func (r *Runtime) isClosed() bool {

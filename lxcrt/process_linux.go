@@ -97,3 +97,13 @@ func signalTo(pidfd *os.File, sig unix.Signal) error {
 	}
 	return serr
 }
+
+// programOf tells one program from another: the file that a process executes.
+func programOf(pid int) (unix.Stat_t, error) {
+	var st unix.Stat_t
+	err := unix.Stat(fmt.Sprintf("/proc/%d/exe", pid), &st)
+	return st, err
+}
+
+// sameProgram says whether two processes execute the same file.
+func sameProgram(a, b unix.Stat_t) bool { return a.Dev == b.Dev && a.Ino == b.Ino }
