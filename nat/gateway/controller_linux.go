@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 )
 
 // Controller keeps the policy of one network namespace. It is safe for
@@ -51,8 +52,8 @@ func New(o Options) (*Controller, error) {
 // there are no error: their traffic goes nowhere until they come. Applying the
 // same again writes nothing. What is new comes before what is old goes, so that
 // no traffic sees a state between. An error of the kernel may leave new rules
-// beside old ones, and is met again at the next change of the network; Apply
-// again. Errors: ErrInvalid (cfg; nothing changed), ErrClosed, or what the kernel
+// beside old ones; the rest of cfg is in force as far as it can be, and each
+// change of the network makes another try. Apply again. Errors: ErrInvalid (cfg; nothing changed), ErrClosed, or what the kernel
 // said.
 func (c *Controller) Apply(ctx context.Context, cfg Config) error {
 	if err := cfg.Validate(); err != nil {
@@ -80,10 +81,12 @@ func (c *Controller) Apply(ctx context.Context, cfg Config) error {
 	return c.sync()
 }
 
-// follow applies the Config again after each change that is not our own.
+// follow applies the Config again after each change that is not our own, and
+// some time after a try that failed.
 func (c *Controller) follow(ctx context.Context, m *monitor) {
 	defer close(c.done)
 	defer m.close()
+	var again time.Duration
 	for {
 		c.mu.Lock()
 		var self uint32
@@ -91,7 +94,7 @@ func (c *Controller) follow(ctx context.Context, m *monitor) {
 			self = c.k.pid
 		}
 		c.mu.Unlock()
-		if err := m.wait(ctx, self); err != nil {
+		if err := m.wait(ctx, self, again); err != nil {
 			if ctx.Err() == nil {
 				c.log.Error("changes of the network are no longer followed", "err", err)
 			}
@@ -103,7 +106,10 @@ func (c *Controller) follow(ctx context.Context, m *monitor) {
 			return
 		}
 		if err := c.sync(); err != nil {
-			c.log.Error("routes do not match the gateways", "err", err)
+			again = min(max(2*again, time.Second), time.Minute)
+			c.log.Error("routes do not match the gateways", "err", err, "again", again)
+		} else {
+			again = 0
 		}
 		c.mu.Unlock()
 	}

@@ -173,6 +173,12 @@ func vanished(err error) bool {
 	return false
 }
 
+// noFamily says that the kernel runs without the address family: nothing of it
+// can leak.
+func noFamily(err error) bool {
+	return errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP)
+}
+
 // addRoutes adds what is wanted and not there. It goes on after an error, so
 // that one gateway's trouble is not another's.
 func (k *kernel) addRoutes(have, wanted []route) error {
@@ -187,7 +193,7 @@ func (k *kernel) addRoutes(have, wanted []route) error {
 			// Replacing leaves no moment without a route.
 			err = k.change(unix.RTM_NEWROUTE, netlink.Create|netlink.Replace, data)
 		}
-		if err != nil && !vanished(err) {
+		if err != nil && !vanished(err) && !(family(r.Dst) == 6 && noFamily(err)) {
 			errs = append(errs, fmt.Errorf("gateway: route %s: %w", r, err))
 		}
 	}
@@ -225,7 +231,7 @@ func (k *kernel) syncRules(have []rule, first uint32, wanted []rule) error {
 		if err == nil {
 			err = k.change(unix.RTM_NEWRULE, netlink.Create|netlink.Excl, data)
 		}
-		if err != nil && !errors.Is(err, unix.EEXIST) {
+		if err != nil && !errors.Is(err, unix.EEXIST) && !(r.Family == 6 && noFamily(err)) {
 			errs = append(errs, fmt.Errorf("gateway: rule %s: %w", r, err))
 		}
 	}

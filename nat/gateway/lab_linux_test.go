@@ -50,7 +50,7 @@ func at(a netip.Addr, p uint16) netip.AddrPort {
 
 func newHouse(t *testing.T) *house {
 	t.Helper()
-	nattest.Require(t, "ip", "nft")
+	nattest.Require(t, "ip", "nft", "conntrack")
 	lab := nattest.NewLab(t)
 	h := &house{t, lab, lab.Router("world"), lab.Router("host"), lab.Space("service")}
 	h.world.IP(`addr add 203.0.113.50/32 dev lo
@@ -74,14 +74,11 @@ route add default via 10.0.3.1
 route add default via fd00:3::1`)
 	h.world.Nft(`table inet isp {
 	chain prerouting { type filter hook prerouting priority raw
+		iifname n0 meta l4proto { tcp, udp } th dport 80 counter comment "asked0"
 		iifname n0 ip saddr != 192.0.2.0/24 counter drop comment "spoof0"
 		iifname n0 ip6 saddr != { 2001:db8:a::/64, fe80::/10 } counter drop comment "spoof0"
 		iifname n1 ip saddr != 198.51.100.0/24 counter drop comment "spoof1"
 		iifname n1 ip6 saddr != { 2001:db8:b::/64, fe80::/10 } counter drop comment "spoof1"
-		iifname n0 ip daddr 203.0.113.0/24 counter comment "seen0"
-		iifname n0 ip6 daddr 2001:db8:ff::/64 counter comment "seen0"
-		iifname n1 ip daddr 203.0.113.0/24 counter comment "seen1"
-		iifname n1 ip6 daddr 2001:db8:ff::/64 counter comment "seen1"
 	}
 }`)
 	h.host.Nft(`table inet publish {

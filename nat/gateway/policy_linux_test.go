@@ -221,7 +221,7 @@ func TestNoLeak(t *testing.T) {
 			}
 			refused := func(list ...kin) {
 				t.Helper()
-				before := h.count("seen0") + h.count("spoof0")
+				before := h.count("asked0")
 				for _, k := range list {
 					for _, network := range []string{"tcp", "udp"} {
 						fails(t, h.service, network, none, at(k.inet, 80))
@@ -231,7 +231,7 @@ func TestNoLeak(t *testing.T) {
 						}
 					}
 				}
-				require.Equal(t, before, h.count("seen0")+h.count("spoof0"), "none on the other uplink")
+				require.Equal(t, before, h.count("asked0")+h.count("spoof0"), "none on the other uplink")
 				// Who asks on the other uplink gets an answer all the same.
 				for _, k := range kins {
 					require.Equal(t, k.inet, ask(t, h.world, "tcp", k.inet, at(k.eth0, 81)))
@@ -411,9 +411,12 @@ route replace default via 198.51.100.1 dev eth1 onlink metric 200`, nil, true,
 				fails(t, h.service, "tcp", none, at(k.inet, 80))
 				continue
 			}
-			seen, err := h.service.Ask(nattest.Dialer{Network: "tcp", Timeout: while}, at(k.inet, 80))
-			require.NoError(t, err, "%s %s\n%s", step.name, k.name, dump(h.host))
-			require.Equal(t, k.eth1, seen, step.name)
+			// Where an address went and came, the kernel ends its translations late.
+			until(t, step.name+" "+k.name, func() bool {
+				seen, err := h.service.Ask(nattest.Dialer{Network: "tcp", Timeout: soon}, at(k.inet, 80))
+				require.True(t, err != nil || seen == k.eth1, step.name)
+				return err == nil
+			})
 		}
 	}
 }

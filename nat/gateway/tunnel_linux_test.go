@@ -206,14 +206,14 @@ func TestTunnel(t *testing.T) {
 	require.Equal(t, before, loops(), "no packet of the tunnel entered it")
 
 	stop()
-	seen := h.count("seen0")
+	seen := h.count("asked0")
 	for _, k := range kins {
 		for _, network := range []string{"tcp", "udp"} {
 			fails(t, h.host, network, none, at(k.inet, 80))
 			fails(t, h.service, network, none, at(k.inet, 80))
 		}
 	}
-	require.Equal(t, seen, h.count("seen0"), "nothing left without the tunnel")
+	require.Equal(t, seen, h.count("asked0"), "nothing left without the tunnel")
 	start()
 	for _, k := range kins {
 		until(t, "the tunnel leads out again: "+k.name, func() bool {

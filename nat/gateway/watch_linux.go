@@ -53,7 +53,7 @@ func Watch(ctx context.Context, fn func([]Gateway) error) error {
 				return err
 			}
 		}
-		if err := m.wait(ctx, 0); err != nil {
+		if err := m.wait(ctx, 0, 0); err != nil {
 			return err
 		}
 	}
@@ -94,10 +94,15 @@ func listen(ns *os.File) (*monitor, error) {
 
 func (m *monitor) close() error { return m.c.Close() }
 
-// wait returns after something changed by others than the connection self. A
-// burst that overflows the socket counts as a change.
-func (m *monitor) wait(ctx context.Context, self uint32) error {
-	if err := m.c.SetReadDeadline(time.Time{}); err != nil {
+// wait returns after something changed by others than the connection self, or
+// after limit, if it is not 0. A burst that overflows the socket counts as a
+// change.
+func (m *monitor) wait(ctx context.Context, self uint32, limit time.Duration) error {
+	var deadline time.Time
+	if limit > 0 {
+		deadline = time.Now().Add(limit)
+	}
+	if err := m.c.SetReadDeadline(deadline); err != nil {
 		return fmt.Errorf("gateway: watch: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { m.c.SetReadDeadline(time.Unix(1, 0)) })
@@ -108,7 +113,7 @@ func (m *monitor) wait(ctx context.Context, self uint32) error {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, os.ErrDeadlineExceeded) && !end.IsZero():
+		case errors.Is(err, os.ErrDeadlineExceeded) && (limit > 0 || !end.IsZero()):
 			return nil
 		case err != nil && !errors.Is(err, unix.ENOBUFS):
 			return fmt.Errorf("gateway: watch: %w", err)
