@@ -74,6 +74,13 @@ func newLab(t testing.TB) *lab {
 		ip(t, "-n", h.ns, "addr", "add", h.a6+"/64", "dev", "eth0", "nodad")
 		ip(t, "-n", h.ns, "link", "set", "eth0", "up")
 	}
+	eventually(t, 20*time.Second, "the link has carrier", func() error {
+		out, err := exec.Command("ip", "-n", l.srv, "-6", "route").CombinedOutput()
+		if err == nil && (strings.Contains(string(out), "linkdown") || !strings.Contains(string(out), "fe80::/64")) {
+			err = fmt.Errorf("%s", out)
+		}
+		return err
+	})
 	ip(t, "-n", l.srv, "route", "add", "default", "via", lanAddr)
 	ip(t, "-n", l.srv, "-6", "route", "add", "default", "via", lanAddr6)
 	return l
