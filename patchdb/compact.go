@@ -168,11 +168,12 @@ func (db *DB) compact(ctx context.Context) (err error) {
 		return db.lostTrack(err)
 	}
 	db.logMu.Lock()
-	defer db.logMu.Unlock()
 	if next.err != nil {
 		db.fail(fmt.Errorf("%w: %w", ErrReadOnly, next.err))
 	}
 	db.log, db.base, db.snapped, db.next = next.log, next.base, next.snapped, nil
+	db.logMu.Unlock()
+	// The old file's blocks are freed here, which takes time.
 	return old.File.Close()
 }
 
@@ -188,13 +189,14 @@ const copyLocked = 64 << 10
 // catchUp copies what the log got from the offset on, until so little is left
 // that the rest can be copied while writers wait; then batches go to both.
 func (db *DB) catchUp(ctx context.Context, old *wal.Log, next *successor, from int64) error {
+	reserved := false
 	for round := 0; ; round++ {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		db.logMu.Lock()
 		to := old.Tail()
-		if to-from <= copyLocked || round == 100 {
+		if reserved && to-from <= copyLocked || round == 100 {
 			err := copyRecords(old, next.log, from, to)
 			if err == nil {
 				db.next = next
@@ -205,6 +207,14 @@ func (db *DB) catchUp(ctx context.Context, old *wal.Log, next *successor, from i
 		db.logMu.Unlock()
 		if err := copyRecords(old, next.log, from, to); err != nil {
 			return err
+		}
+		// Nearly there: let the first batch that goes to both find a file with
+		// nothing left to flush, and room.
+		if to-from <= copyLocked {
+			if err := next.log.Reserve(); err != nil {
+				return err
+			}
+			reserved = true
 		}
 		from = to
 	}

@@ -199,10 +199,10 @@ func TestCrashAtEachCall(t *testing.T) {
 	t.Parallel()
 	r := seeded(t)
 	clean := vfs.NewMem(nil)
-	if res := scenario(clean); res.failed != nil || res.acked != 24 {
+	if res := scenario(clean); res.failed != nil || res.acked != 26 {
 		t.Fatalf("without faults: %+v", res)
 	}
-	verify(t, clean, run{acked: 24, created: true}, 24)
+	verify(t, clean, run{acked: 26, created: true}, 26)
 
 	eio := fmt.Errorf("injected: %w", syscall.EIO)
 	full := fmt.Errorf("injected: %w", syscall.ENOSPC)

@@ -133,7 +133,7 @@ func renameNew(path string, fsys vfs.FS) error {
 }
 
 // streamPiece is how much snapshot text is made at a time.
-const streamPiece = 64 << 10
+const streamPiece = 16 << 10
 
 // newLog fills a file with the state and makes it durable.
 func newLog(f vfs.File, st *state) (*wal.Log, error) {

@@ -22,7 +22,7 @@ type Log struct {
 // numbers and no new length, which is several times faster.
 const (
 	minRoom = 64 << 10
-	maxRoom = 1 << 20
+	maxRoom = 256 << 10
 )
 
 // NewLog continues a file after a scan of it.
@@ -62,6 +62,18 @@ func (l *Log) Write() error {
 	_, err := l.File.WriteAt(l.buf, l.tail)
 	l.zeroed = max(l.zeroed, l.pending)
 	return err
+}
+
+// Reserve writes room ahead of the next batch now, and makes it durable.
+func (l *Log) Reserve() error {
+	end := (l.tail + FrameSize + maxRoom) &^ 4095
+	if from := max(l.zeroed, l.tail+FrameSize); from < end {
+		if _, err := l.File.WriteAt(make([]byte, end-from), from); err != nil {
+			return err
+		}
+		l.zeroed = end
+	}
+	return l.File.Sync()
 }
 
 // Commit ends the batch, which the caller has made durable, and writes the
@@ -117,7 +129,7 @@ func (l *Log) Cut() error {
 
 // pieceSize is how much of a snapshot is written, and synced, at a time: small
 // enough that a writer's own sync does not wait long behind it.
-const pieceSize = 256 << 10
+const pieceSize = 128 << 10
 
 // NewFile writes header and snapshot to an empty file and makes it durable up
 // to there. body is given a function that takes the snapshot's JSON in pieces.
