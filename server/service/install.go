@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/selfstead/selfstead/patchdb"
@@ -21,6 +22,9 @@ import (
 
 // diskReserve is what an upload leaves free for the server and its services.
 const diskReserve = 64 << 20
+
+// lookEvery is after how many bytes an upload looks again whether it fits.
+const lookEvery = 8 << 20
 
 // The steps after the upload.
 const installSteps = 4
@@ -70,7 +74,7 @@ func (m *Manager) Sideload(ctx context.Context, body io.Reader, size int64) (ope
 		result, err := in.install(ctx)
 		if err != nil {
 			in.undo.run(m.log)
-			err = installProblem(err)
+			err = m.installProblem(err)
 			if context.Cause(in.job.Context()) == nil { // not cancelled
 				m.tell(in.u.id, "Installing failed", err)
 			}
@@ -216,7 +220,11 @@ func (m *Manager) tell(id, title string, cause error) {
 }
 
 // installProblem says why a package that was received whole is not installed.
-func installProblem(err error) error {
+func (m *Manager) installProblem(err error) error {
+	// A full disk reaches us through the package's own code as text.
+	if full := m.room(0); full != nil && strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
+		return problem.From(full).Because(err)
+	}
 	if isCodeFault(err) {
 		e := errorData(err)
 		return problem.New(422, "init-failed", "the package's own set-up failed: "+strings.TrimPrefix(e.Details, "Error: ")).Because(err)

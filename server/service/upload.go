@@ -72,15 +72,24 @@ func (in *installing) receive(ctx context.Context, body io.Reader, size int64) (
 // copy moves the bytes from the body through the verifier to the disk.
 func (in *installing) copy(ctx context.Context, body io.Reader, size int64) error {
 	buf := make([]byte, 256<<10)
-	var done int64
+	var done, looked int64
 	for {
 		n, rerr := body.Read(buf)
-		for _, c := range []context.Context{in.job.Context(), ctx} {
-			if c.Err() != nil {
-				return context.Cause(c)
-			}
+		switch cause := context.Cause(ctx); {
+		case in.job.Context().Err() != nil:
+			return context.Cause(in.job.Context())
+		case errors.Is(cause, context.Canceled): // the client is gone
+			return cutOff(done, size)
+		case cause != nil:
+			return cause
 		}
 		if n > 0 {
+			if done-looked >= lookEvery { // others write too, and not every length is announced
+				if err := in.m.room(0); err != nil {
+					return err
+				}
+				looked = done
+			}
 			if size >= 0 && done+int64(n) > size {
 				return problem.Newf(400, problem.CodeInvalid, "the body is longer than the %d bytes it was announced with", size)
 			}
@@ -102,9 +111,18 @@ func (in *installing) copy(ctx context.Context, body io.Reader, size int64) erro
 		case errors.Is(rerr, io.EOF):
 			return nil
 		case rerr != nil:
-			return fmt.Errorf("%w: the upload ended after %d bytes: %w", s9pk.ErrTruncated, done, rerr)
+			return cutOff(done, size).Because(rerr)
 		}
 	}
+}
+
+// cutOff is an upload that ended before the package did.
+func cutOff(done, size int64) *problem.Problem {
+	text := fmt.Sprintf("the upload ended after %d bytes", done)
+	if size >= 0 {
+		text = fmt.Sprintf("the upload ended after %d of %d bytes", done, size)
+	}
+	return problem.New(422, problem.CodeTruncated, text).At("", done)
 }
 
 // claim lists the package as being installed, once its manifest is proven:
@@ -223,8 +241,11 @@ func (m *Manager) room(size int64) error {
 		return fmt.Errorf("service: free space: %w", err)
 	}
 	free := int64(fs.Bavail) * fs.Bsize
-	if max(size, 0) > free-diskReserve {
-		return problem.Newf(507, problem.CodeDiskFull, "the upload of %d bytes does not fit: %d bytes are free, of which %d stay for the server", max(size, 0), free, int64(diskReserve))
+	switch size = max(size, 0); {
+	case size == 0 && free < diskReserve:
+		return problem.Newf(507, problem.CodeDiskFull, "the disk of the server's folder is full: %d bytes are free, and %d stay for the server", free, int64(diskReserve))
+	case size > free-diskReserve:
+		return problem.Newf(507, problem.CodeDiskFull, "the upload of %d bytes does not fit: %d bytes are free, of which %d stay for the server", size, free, int64(diskReserve))
 	}
 	return nil
 }
