@@ -10,7 +10,8 @@ import (
 	"github.com/selfstead/selfstead/server/state"
 )
 
-// Hosts lists the hosts of pkg. An error wrapping patchdb.ErrNotFound when the
+// Hosts lists the hosts of pkg, with the addresses that other machines can use
+// (and this one, and the containers). An error wrapping patchdb.ErrNotFound when the
 // package is not there.
 func (m *Manager) Hosts(pkg string) ([]api.Host, error) {
 	hosts, err := patchdb.Get[map[string]state.Host](m.o.DB, hostsPointer(pkg))
@@ -72,8 +73,8 @@ func addressViews(list []state.HostnameInfo, scheme, user, suffix string) []api.
 	out := []api.Address{}
 	for _, a := range list {
 		ip, err := netip.ParseAddr(a.Hostname)
-		if err != nil || a.Port == nil {
-			continue
+		if err != nil || a.Port == nil || a.Metadata.Gateway == BridgeName {
+			continue // the containers' side is for containers, which find it in the document
 		}
 		out = append(out, api.Address{
 			IP: a.Hostname, Port: *a.Port,

@@ -8,14 +8,18 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/selfstead/selfstead/server/api"
 	"github.com/selfstead/selfstead/server/client"
 	"github.com/selfstead/selfstead/server/daemon"
 	"github.com/selfstead/selfstead/server/operation"
 	"github.com/selfstead/selfstead/server/problem"
+	"github.com/selfstead/selfstead/server/state"
 )
 
 // upMark is the file in the state folder that says the first run is over.
@@ -37,6 +41,9 @@ func newUpCommand() *cobra.Command {
 				}
 				defer c.Close()
 				if err := f.firstRun(ctx, c, w, packages); err != nil {
+					return err
+				}
+				if err := awaitServices(ctx, c); err != nil {
 					return err
 				}
 				return showAddresses(ctx, c, w)
@@ -93,6 +100,39 @@ func installFile(ctx context.Context, c *client.Client, w io.Writer, name string
 		return errors.New(string(op.Status))
 	}
 	return nil
+}
+
+// serviceWait is how long the addresses wait for services that come up.
+const serviceWait = time.Minute
+
+// awaitServices waits until every package that is to run does, or has failed:
+// until then its ports may not be bound yet. A slow one is not waited for
+// longer than serviceWait.
+func awaitServices(ctx context.Context, c *client.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, serviceWait)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		list, err := c.Packages(ctx)
+		if ctx.Err() == context.DeadlineExceeded {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		coming := func(p api.Package) bool {
+			return p.DesiredState == state.StateRunning && p.State != state.StateRunning && p.State != state.StateFailed
+		}
+		if !slices.ContainsFunc(list, coming) {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // showAddresses tells where the packages are reached.
