@@ -108,7 +108,7 @@ func newBare(b *testing.B) bare {
 		for p := filepath.Join("/run/lxc/lock", dir, ".bare"); strings.HasPrefix(p, "/run/lxc/lock/"); p = filepath.Dir(p) {
 			_ = os.Remove(p)
 		}
-		for _, d := range []string{"monitor", "pivot", "payload", ""} {
+		for _, d := range []string{"monitor", "pivot/lxc.pivot", "pivot", "payload", ""} {
 			groups, _ := filepath.Glob("/sys/fs/cgroup/*/lxcrtbench/" + d)
 			for _, g := range groups {
 				_ = os.Remove(g)
