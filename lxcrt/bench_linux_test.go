@@ -109,7 +109,7 @@ func newBare(b *testing.B) bare {
 			_ = os.Remove(p)
 		}
 		for _, d := range []string{"monitor", "pivot/lxc.pivot", "pivot", "payload", ""} {
-			groups, _ := filepath.Glob("/sys/fs/cgroup/*/lxcrtbench/" + d)
+			groups, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup/*/lxcrtbench", d))
 			for _, g := range groups {
 				_ = os.Remove(g)
 			}

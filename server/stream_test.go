@@ -377,6 +377,40 @@ func TestGuestsCannotSideload(t *testing.T) {
 	assert.Empty(t, l.ops.List())
 }
 
+// A client that goes on sending, of a length that it did not announce, gets the
+// answer and no reset.
+func TestACancelledUploadIsAnswered(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	pr, pw := io.Pipe()
+	req := l.request("user", "POST", "/v1/packages:sideload", "")
+	req.Body, req.ContentLength = pr, -1
+	stop := make(chan struct{})
+	go func() { // as a program on a fast line: always something on the way
+		block := bytes.Repeat([]byte("x"), 64<<10)
+		for {
+			select {
+			case <-stop:
+				pw.Close()
+				return
+			default:
+				if _, err := pw.Write(block); err != nil {
+					return
+				}
+			}
+		}
+	}()
+	go func() {
+		<-l.services.received
+		l.do("user", "DELETE", "/v1/operations/"+l.ops.List()[0].ID, "")
+		time.AfterFunc(500*time.Millisecond, func() { close(stop) })
+	}()
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	res.Body.Close()
+	assert.Equal(t, 409, res.StatusCode)
+}
+
 func TestAnUploadIsCancelled(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

@@ -20,6 +20,11 @@ const (
 	drainTime   = 30 * time.Second // for what a client still sends after a refusal
 	drainBytes  = 1 << 30
 
+	// closeGrace is what a Read under way has to return by itself after Close. A
+	// deadline that strikes inside a chunked body spoils the rest of it, and then
+	// a client that is still sending would get a reset in place of the answer.
+	closeGrace = 250 * time.Millisecond
+
 	drainStopping = 500 * time.Millisecond // the same while the server stops
 )
 
@@ -27,7 +32,7 @@ type uploadKey struct{}
 
 // upload is the body of a request that is read while it arrives. Read fails
 // once the client has sent nothing for uploadStall. Close makes a Read that
-// waits return at once; the answer can still be written.
+// waits return, within closeGrace; the answer can still be written.
 type upload struct {
 	r    io.ReadCloser
 	w    http.ResponseWriter
@@ -39,6 +44,7 @@ type upload struct {
 	mu       sync.Mutex
 	deadline time.Time
 	closed   bool // Read fails
+	reading  bool // a Read is under way
 	released bool // the handler has returned: Close does nothing any more
 	eof      atomic.Bool
 }
@@ -48,6 +54,9 @@ func (u *upload) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := u.r.Read(p)
+	u.mu.Lock()
+	u.reading = false
+	u.mu.Unlock()
 	if errors.Is(err, io.EOF) {
 		u.eof.Store(true)
 	}
@@ -61,6 +70,7 @@ func (u *upload) extend() error {
 	if u.closed {
 		return os.ErrDeadlineExceeded
 	}
+	u.reading = true
 	now := time.Now()
 	if now.Add(uploadStall).Sub(u.deadline) < uploadStall/4 {
 		return nil
@@ -77,7 +87,16 @@ func (u *upload) Close() error {
 		return nil
 	}
 	u.closed = true
-	return u.rc.SetReadDeadline(time.Unix(1, 0))
+	if u.reading {
+		time.AfterFunc(closeGrace, func() {
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			if u.reading && !u.released {
+				u.rc.SetReadDeadline(time.Unix(1, 0)) //nolint:errcheck // the connection is gone then
+			}
+		})
+	}
+	return nil
 }
 
 // drain reads on for a while after the answer, a moment only once stopping is
