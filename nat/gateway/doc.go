@@ -15,7 +15,7 @@
 //	  4  mark of a slot           -> its table      replies leave where the connection came in
 //	  5  socket bound to a device -> its table      a bound probe or client leaves by its device
 //	 10… from a source            -> its table      the gateway chosen for one service; longest prefix first
-//	 11  from a gateway's address -> its table      an address leaves by the link that owns it
+//	 11  from a gateway's address -> its table **   an address leaves by the link that owns it
 //	270  everything else          -> its table      the default gateway, where one is chosen
 //
 // * without default routes, nor the halves and eighths (0.0.0.0/1, 2000::/3) that
@@ -62,6 +62,12 @@
 //   - With a default gateway that refuses IPv6 (an IPv4 tunnel, or one that is
 //     down), a UDP server cannot answer IPv6 on another gateway, and an IPv6 client
 //     bound to another's address gets nowhere, unless they are bound to the device.
+//   - A socket bound to a device, or over IPv4 to a gateway's address, has chosen its
+//     gateway; so has, over IPv6, everything of the host once a source covers one of
+//     its own addresses and the default gateway refuses.
+//   - Another default gateway ends the host's own open IPv6 connections, which have
+//     the old one's address; those over IPv4 go on by the old one while it is in
+//     the Config.
 //   - Where conf/all/rp_filter is not 0, traffic forwarded to a source whose own
 //     gateway is down, and inbound traffic where nothing routes to the client at
 //     all, is still filtered by the kernel.

@@ -2,8 +2,11 @@ package gateway
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -166,6 +169,60 @@ func TestDefault(t *testing.T) {
 			require.Equal(t, want, boundTo(t, h.host, dev, at(k.inet, 80)), "bound to a device")
 		}
 	}
+}
+
+// TestSwitch: while the default gateway changes back and forth, each question
+// leaves by one of the two, and none is refused.
+func TestSwitch(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	c := h.controller()
+	configs := []Config{
+		{Gateways: []string{"eth0"}, Default: "eth1", Sources: []Source{{pfx("10.9.0.0/16"), "eth1"}}},
+		{Gateways: []string{"eth1"}, Default: "eth0", Sources: []Source{{pfx("10.9.0.0/16"), "eth0"}}},
+	}
+	require.NoError(t, c.Apply(t.Context(), configs[0]))
+	h.host.IP("route flush exact 0.0.0.0/0\nroute del default via 2001:db8:a::1\nroute del default via 2001:db8:b::1")
+	for i := range configs {
+		configs[i].NextHops = map[string][]netip.Addr{"eth0": {kins[0].hop0, kins[1].hop0}, "eth1": {kins[0].hop1, kins[1].hop1}}
+	}
+	require.NoError(t, c.Apply(t.Context(), configs[0]))
+	for _, k := range kins {
+		h.world.Serve(at(k.inet, 80))
+	}
+	stop, end := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			for _, k := range kins {
+				d := nattest.Dialer{Network: "udp", Timeout: while}
+				if k.eth0.Is6() {
+					d.Timeout = soon
+				}
+				seen, err := h.host.Ask(d, at(k.inet, 80))
+				if k.eth0.Is6() && errors.Is(err, os.ErrDeadlineExceeded) {
+					continue // the change came between choosing an address and sending: see doc.go
+				}
+				if err == nil && seen != k.eth0 && seen != k.eth1 {
+					err = fmt.Errorf("seen from %s", seen)
+				}
+				if err != nil {
+					end <- err
+					return
+				}
+			}
+			select {
+			case <-stop:
+				end <- nil
+				return
+			default:
+			}
+		}
+	}()
+	for i := range 40 {
+		require.NoError(t, c.Apply(t.Context(), configs[i%2]))
+	}
+	close(stop)
+	require.NoError(t, <-end)
 }
 
 // boundTo asks over TCP from a socket bound to a device.
