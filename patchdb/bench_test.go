@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -72,6 +73,39 @@ func BenchmarkUpdateCPU(b *testing.B) {
 				newRevision(1, tx.edit.ops)
 				tx.edit.ops = nil
 			}
+		})
+	}
+}
+
+// BenchmarkWriters is durable updates by one writer and by 64.
+func BenchmarkWriters(b *testing.B) {
+	for _, n := range []int{1, 64} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			db, err := Create(filepath.Join(b.TempDir(), "a.db"), Dump{Value: largeText(64)}, Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer db.Close()
+			b.SetParallelism(max(1, n/2))
+			var writers atomic.Int64
+			put := func(w int64, i int) {
+				p := Pointer(fmt.Sprintf("/packageData/package-%04d/status/started", w))
+				if _, err := db.Put(context.Background(), p, i); err != nil {
+					b.Error(err)
+				}
+			}
+			if n == 1 {
+				for i := 0; b.Loop(); i++ {
+					put(0, i)
+				}
+				return
+			}
+			b.RunParallel(func(pb *testing.PB) {
+				w := writers.Add(1) % 64
+				for i := 0; pb.Next(); i++ {
+					put(w, i)
+				}
+			})
 		})
 	}
 }

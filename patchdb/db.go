@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/selfstead/selfstead/patchdb/internal/tree"
 	"github.com/selfstead/selfstead/patchdb/internal/vfs"
@@ -47,6 +48,7 @@ type DB struct {
 	queueMu sync.Mutex
 	queue   []*pending // in the order of their revisions
 	leading bool       // some goroutine is writing, or about to
+	group   grouping   // guarded by being the one who leads
 
 	logMu   sync.Mutex // held while the log is written, or exchanged
 	log     *wal.Log
@@ -64,6 +66,14 @@ type DB struct {
 	closeOnce sync.Once
 	closeErr  error
 	recovery  Recovery
+}
+
+// grouping is what one leader leaves to the next about batches.
+type grouping struct {
+	handed bool          // others were waiting when the batch was done
+	expect int           // how many may come, if all do
+	rest   int           // batches not to wait for
+	took   time.Duration // of the last batch
 }
 
 // state is one revision of the document. It never changes.

@@ -3,6 +3,8 @@ package patchdb
 import (
 	"context"
 	"fmt"
+	"runtime"
+	"time"
 
 	"github.com/selfstead/selfstead/patchdb/internal/tree"
 	"github.com/selfstead/selfstead/patchdb/internal/wal"
@@ -27,6 +29,7 @@ func (db *DB) Update(ctx context.Context, fn func(tx *Tx) error) (Revision, erro
 	}
 	if p.wake != nil {
 		if <-p.wake {
+			db.gather()
 			db.lead(p)
 		}
 		if p.err != nil {
@@ -88,6 +91,31 @@ func (db *DB) begin(ctx context.Context, fn func(tx *Tx) error) (*pending, error
 	return p, nil
 }
 
+// gather waits a moment for the writers of the batch before, who have just been
+// told and are likely to come again: one sync for all is better than one for
+// each half of them. It waits a quarter of a sync at most, not at all for a
+// writer alone, and not for a while once it was in vain.
+func (db *DB) gather() {
+	g := &db.group
+	if !g.handed {
+		return
+	}
+	if g.rest > 0 {
+		g.rest--
+		return
+	}
+	for start := time.Now(); time.Since(start) < g.took/4; {
+		db.queueMu.Lock()
+		n := len(db.queue)
+		db.queueMu.Unlock()
+		if n >= g.expect {
+			return
+		}
+		runtime.Gosched()
+	}
+	g.rest = 16
+}
+
 // lead writes the queue, own included, and then hands the lead to the first of
 // those who came meanwhile.
 func (db *DB) lead(own *pending) {
@@ -97,29 +125,32 @@ func (db *DB) lead(own *pending) {
 	db.queueMu.Unlock()
 
 	db.logMu.Lock()
+	start := time.Now()
 	err := db.Err()
 	if err == nil {
 		err = db.flush(batch)
 	}
+	db.group.took = time.Since(start)
 	due := db.compactDue()
 	db.logMu.Unlock()
 	if err == nil {
 		db.hub.publish(db, batch)
 	}
 
-	db.queueMu.Lock()
-	if len(db.queue) > 0 {
-		db.queue[0].wake <- true
-	} else {
-		db.leading = false
-	}
-	db.queueMu.Unlock()
 	for _, p := range batch {
 		p.err = err
 		if p != own {
 			p.wake <- false
 		}
 	}
+	db.queueMu.Lock()
+	if db.group.handed = len(db.queue) > 0; db.group.handed {
+		db.group.expect = len(db.queue) + len(batch)
+		db.queue[0].wake <- true
+	} else {
+		db.leading = false
+	}
+	db.queueMu.Unlock()
 	if due {
 		db.compactInBackground()
 	}

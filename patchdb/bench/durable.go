@@ -113,13 +113,14 @@ func single(b *bench) (string, bool, error) {
 		ours, perSecond(m[0]), ours/perSecond(m[0]), perSecond(m[1]), ours/perSecond(m[1])), ours/perSecond(m[0]) >= 0.9, nil
 }
 
-// many runs 64 writers, each calling fn until the time is over.
-func (b *bench) many(fn func(writer, i int) error) (float64, error) {
+// many runs writers, each calling fn until the time is over, and returns the
+// calls a second of all.
+func (b *bench) many(writers int, fn func(writer, i int) error) (float64, error) {
 	var n atomic.Int64
 	var failed atomic.Pointer[error]
 	var wg sync.WaitGroup
 	start := time.Now()
-	for w := range 64 {
+	for w := range writers {
 		wg.Go(func() {
 			for i := 0; time.Since(start) < b.time && failed.Load() == nil; i++ {
 				if err := fn(w, i); err != nil {
@@ -146,19 +147,16 @@ func group(b *bench) (string, bool, error) {
 	}
 	defer db.Close()
 	for range 3 {
-		m, err := b.inTurns(func(i int) error {
-			_, err := db.Put(ctx, statusOf(i%64)+"/started", -i)
+		update := func(w, i int) error {
+			_, err := db.Put(ctx, statusOf(w)+"/started", i)
 			return err
-		})
+		}
+		r, err := b.many(1, update)
 		if err != nil {
 			return "", false, err
 		}
-		one += perSecond(m[0]) / 3
-		r, err := b.many(func(w, i int) error {
-			_, err := db.Put(ctx, statusOf(w)+"/started", i)
-			return err
-		})
-		if err != nil {
+		one += r / 3
+		if r, err = b.many(64, update); err != nil {
 			return "", false, err
 		}
 		ours += r / 3

@@ -23,7 +23,7 @@ func (b *bench) bolt() (float64, error) {
 	if err := db.Update(func(tx *bolt.Tx) error { _, err := tx.CreateBucket(name); return err }); err != nil {
 		return 0, err
 	}
-	return b.many(func(w, i int) error {
+	return b.many(64, func(w, i int) error {
 		return db.Batch(func(tx *bolt.Tx) error {
 			return tx.Bucket(name).Put([]byte(statusOf(w)), fmt.Append(nil, i))
 		})
@@ -42,7 +42,7 @@ func (b *bench) sqlite() (float64, error) {
 	if _, err := db.Exec("CREATE TABLE t (k TEXT PRIMARY KEY, v INTEGER)"); err != nil {
 		return 0, err
 	}
-	return b.many(func(w, i int) error {
+	return b.many(64, func(w, i int) error {
 		_, err := db.Exec("INSERT INTO t VALUES (?, ?) ON CONFLICT (k) DO UPDATE SET v = excluded.v", string(statusOf(w)), i)
 		return err
 	})
