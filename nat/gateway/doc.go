@@ -56,7 +56,8 @@
 // # Limits
 //
 //   - The kernel asks rules one after the other: each source costs a comparison in
-//     each route lookup, and each gateway about four.
+//     each route lookup, and each gateway about four, some 15 ns each. One prefix
+//     for many services is cheaper than each of their addresses.
 //   - A UDP server on several addresses must answer from the address that it was
 //     asked on (IP_PKTINFO), or its answer is a connection of its own.
 //   - With a default gateway that refuses IPv6 (an IPv4 tunnel, or one that is
