@@ -13,7 +13,7 @@ GUEST       := server/embedded/dist/start-container
 # top, and what only tests call (the nft, lxc-start and ip programs as oracles).
 BUILD_PKGS  := gcc libc6-dev pkg-config lxc-dev liblxc-common
 RUN_PKGS    := mmdebstrap squashfs-tools ca-certificates
-TEST_PKGS   := lxc nftables iproute2 conntrack strace b3sum miniupnpd-nftables
+TEST_PKGS   := lxc nftables iproute2 conntrack strace b3sum miniupnpd-nftables busybox-static e2fsprogs curl
 
 export CGO_ENABLED := 1
 
@@ -54,10 +54,12 @@ test: deps-build deps-run deps-test build check unit
 check: $(GUEST)
 	@out=$$(find . -name '*.go' -not -path '*/node_modules/*' -exec gofmt -l {} +); test -z "$$out" || { echo "not gofmt: $$out"; exit 1; }
 	$(GO) vet ./...
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
 
 unit: example base
 	$(TEST_ENV) $(GO) test -timeout 20m ./...
-	$(GO) test -timeout 10m -race ./patchdb/... ./server/operation/... ./server/journal/... ./server/network/... ./nat
+	$(GO) test -timeout 10m -race ./patchdb/... ./nat/... ./lxcrt ./s9pk \
+		./server ./server/account ./server/operation ./server/journal ./server/network ./server/service/...
 
 # Our figure beside the peer's or the limit's, as ratios; the machine should be
 # idle otherwise. COUNT rounds of what is measured end to end.

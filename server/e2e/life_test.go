@@ -68,7 +68,7 @@ func TestLife(t *testing.T) {
 	require.Equal(t, "1.0.0:0", got.Version)
 
 	// The page, from every place, on the server's outside address, v4 and v6.
-	ns, container := inside(t, l, dir)
+	ns, _ := inside(t, l, dir)
 	places := map[string]*http.Client{"another host": client(l.lan), "the server itself": client(l.srv), "its own container": client(ns)}
 	everywhere := func() {
 		t.Helper()
@@ -115,7 +115,7 @@ func TestLife(t *testing.T) {
 	a.waitState(t, example, "running")
 	a.want(t, 202, "POST", "/v1/packages/"+example+":restart", nil, nil)
 	a.waitState(t, example, "running")
-	ns, container = inside(t, l, dir)
+	ns, container := inside(t, l, dir)
 	places["its own container"] = client(ns)
 	everywhere()
 	body, err = get(client(l.lan), a.page(t, example, serverAddr))

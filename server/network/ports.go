@@ -13,14 +13,13 @@ import (
 
 // Errors that callers branch on.
 var (
-	ErrNotFound    = errors.New("network: no such binding")
-	ErrInvalid     = errors.New("network: invalid binding")
-	ErrNoFreePort  = errors.New("network: no outside port is free")
-	ErrPortTaken   = errors.New("network: outside port is taken")
-	restricted     = []uint16{5353, 5355, 5432, 6010, 9050, 9051}
-	firstDynamic   = 49152
-	portsPointer   = state.PrivatePointer("ports")
-	listenAttempts = []string{"tcp", "udp"}
+	ErrNotFound   = errors.New("network: no such binding")
+	ErrInvalid    = errors.New("network: invalid binding")
+	ErrNoFreePort = errors.New("network: no outside port is free")
+	ErrPortTaken  = errors.New("network: outside port is taken")
+	restricted    = []uint16{5353, 5355, 5432, 6010, 9050, 9051}
+	firstDynamic  = 49152
+	portsPointer  = state.PrivatePointer("ports")
 )
 
 // assignable says whether a binding may ask for port at all.
