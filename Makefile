@@ -58,7 +58,7 @@ check: $(GUEST)
 
 unit: example base
 	$(TEST_ENV) $(GO) test -timeout 20m ./...
-	$(GO) test -timeout 10m -race ./patchdb/... ./nat/... ./lxcrt ./s9pk \
+	$(TEST_ENV) $(GO) test -timeout 15m -race ./patchdb/... ./nat/... ./lxcrt ./s9pk \
 		./server ./server/account ./server/operation ./server/journal ./server/network ./server/service/...
 
 # Our figure beside the peer's or the limit's, as ratios; the machine should be
