@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -59,7 +60,14 @@ func manifestBreaches(err error) []Breach {
 	if len(fields) == 0 {
 		reason := err.Error()
 		var ee *s9pk.EntryError
-		if errors.As(err, &ee) {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			reason = "is missing"
+		case errors.Is(err, s9pk.ErrMissing):
+			reason = "was left out of this copy"
+		case errors.Is(err, s9pk.ErrKind):
+			reason = "is a directory, need a file"
+		case errors.As(err, &ee):
 			reason = ee.Err.Error()
 		}
 		return []Breach{{Path: s9pk.ManifestPath, Reason: plain(reason)}}

@@ -29,7 +29,7 @@ of version 2 is written again in the usual order, and keeps its signature.`,
 				return err
 			}
 			if old == nil {
-				keep := rewriting{output: r.output}
+				keep := rewriting{output: r.output, asJSON: r.asJSON}
 				return keep.run(cmd, args[0], func(_ *opened, root *merkle.Directory) (*merkle.Directory, error) { return root, nil })
 			}
 			defer old.close()
@@ -52,8 +52,7 @@ of version 2 is written again in the usual order, and keeps its signature.`,
 				return err
 			}
 			bar.done()
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s  %s %s\n", out, m.ID, m.Version)
-			return err
+			return reportWritten(cmd.OutOrStdout(), out, r.asJSON, fmt.Sprintf("%s  %s %s", out, m.ID, m.Version))
 		},
 	}
 	r.flags(cmd, true)

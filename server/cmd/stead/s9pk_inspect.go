@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/selfstead/selfstead/s9pk"
 	"github.com/selfstead/selfstead/s9pk/merkle"
+	"github.com/selfstead/selfstead/s9pk/validate"
 )
 
 // entryJSON is one entry as `inspect --json` and `list --json` print it.
@@ -67,7 +69,9 @@ func newInspectCommand() *cobra.Command {
 				return describe(cmd.OutOrStdout(), a, text)
 			}
 			if text != nil && !json.Valid(text) {
-				return &s9pk.EntryError{Op: "read", Path: s9pk.ManifestPath, Offset: -1, Err: fmt.Errorf("%w: no JSON", s9pk.ErrManifest)}
+				// Any archive may have a file of this name; it holds no manifest then.
+				fmt.Fprintln(cmd.ErrOrStderr(), "warning: manifest.json is not JSON")
+				text = nil
 			}
 			return printJSON(cmd.OutOrStdout(), inspection{
 				Signer: hex.EncodeToString(a.Signer()), RootSighash: c.RootSighash.String(), RootMaxsize: c.RootMaxsize,
@@ -84,11 +88,9 @@ func newInspectCommand() *cobra.Command {
 func describe(w io.Writer, a *opened, text []byte) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name string, value any) { fmt.Fprintf(tw, "%s\t%v\n", name, value) }
-	if text != nil {
-		m, err := s9pk.ParseManifest(text)
-		if err != nil {
-			return &s9pk.EntryError{Op: "read", Path: s9pk.ManifestPath, Offset: -1, Err: err}
-		}
+	if m, err := s9pk.ParseManifest(text); err != nil && text != nil {
+		row("manifest", oneLine{err})
+	} else if text != nil {
 		row("package", fmt.Sprintf("%s %s", m.ID, m.Version))
 		row("title", m.Title)
 		row("about", m.Description.Short.For("en_US"))
@@ -123,6 +125,28 @@ func mark(e entryJSON) string {
 	return e.Path
 }
 
+// breachJSON is a breach as `verify --json` prints it.
+type breachJSON struct {
+	Path    string `json:"path"`
+	Field   string `json:"field,omitempty"` // of the manifest
+	Reason  string `json:"reason"`
+	Warning bool   `json:"warning"`
+}
+
+// breachesError names all breaches that are more than warnings, in one line.
+func breachesError(breaches []validate.Breach) error {
+	var texts []string
+	for _, b := range breaches {
+		if !b.Warning {
+			texts = append(texts, strings.TrimPrefix(oneLine{b}.Error(), "s9pk: "))
+		}
+	}
+	if len(texts) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", errBreaches, strings.Join(texts, "; "))
+}
+
 func newVerifyCommand() *cobra.Command {
 	var asJSON, asPackage bool
 	var arch string
@@ -143,14 +167,24 @@ func newVerifyCommand() *cobra.Command {
 				return err
 			}
 			bar.done()
+			var breaches []validate.Breach
 			if asPackage || arch != "" {
-				if err := judge(cmd.ErrOrStderr(), a, arch); err != nil {
-					return err
-				}
+				breaches = validate.Package(a.Archive, arch)
 			}
+			bad := breachesError(breaches)
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), map[string]any{
-					"ok": true, "signer": hex.EncodeToString(a.Signer()), "commitment": a.Commitment(), "size": a.Size()})
+				list := []breachJSON{}
+				for _, b := range breaches {
+					list = append(list, breachJSON{b.Path, b.Field, b.Reason, b.Warning})
+				}
+				return errors.Join(bad, printJSON(cmd.OutOrStdout(), map[string]any{"ok": bad == nil, "breaches": list,
+					"signer": hex.EncodeToString(a.Signer()), "commitment": a.Commitment(), "size": a.Size()}))
+			}
+			if bad != nil {
+				return bad
+			}
+			for _, b := range breaches {
+				fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+oneLine{b}.Error())
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), "ok")
 			return err

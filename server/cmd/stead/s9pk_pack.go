@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -132,18 +131,12 @@ func reportPacked(cmd *cobra.Command, path string, asJSON, outboard bool) error 
 			return err
 		}
 	}
-	if asJSON {
-		return printJSON(cmd.OutOrStdout(), map[string]any{
-			"path": path, "id": m.ID, "version": m.Version, "size": a.Size(), "commitment": a.Commitment(),
-			"signer": hex.EncodeToString(a.Signer()),
-		})
-	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s  %s %s, %d bytes\n", path, m.ID, m.Version, a.Size())
-	return err
+	return reportWritten(cmd.OutOrStdout(), path, asJSON, fmt.Sprintf("%s  %s %s, %d bytes", path, m.ID, m.Version, a.Size()))
 }
 
 func newInitCommand() *cobra.Command {
 	var o pack.InitOptions
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "init DIR",
 		Short: "Start a new service project",
@@ -158,6 +151,9 @@ func newInitCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), map[string]any{"path": args[0], "files": files})
+			}
 			for _, f := range files {
 				fmt.Fprintln(cmd.OutOrStdout(), filepath.Join(args[0], f))
 			}
@@ -166,5 +162,6 @@ func newInitCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&o.ID, "id", "", "package `ID` (default: the folder's name)")
 	cmd.Flags().StringVar(&o.Title, "title", "", "`TITLE` for people (default: the id)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

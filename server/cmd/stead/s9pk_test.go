@@ -117,6 +117,7 @@ func TestS9pkFixtures(t *testing.T) {
 				return
 			}
 			if status != 0 {
+				require.Equal(t, "pkg-manifest-flip.s9pk", filepath.Base(file))
 				require.Equal(t, exitUntrusted, status, errs)
 				require.Contains(t, errs, "manifest.json")
 				return
@@ -125,6 +126,11 @@ func TestS9pkFixtures(t *testing.T) {
 			require.NoError(t, json.Unmarshal([]byte(out), &got))
 			require.Equal(t, a.Commitment().RootSighash.String(), got.RootSighash)
 			require.Equal(t, entriesOf(a.Root(), ""), got.Entries)
+			_, errs, status = runS9pk("verify", "--package", file)
+			if status != 0 {
+				require.Equal(t, exitUntrusted, status, errs)
+				require.Equal(t, 1, strings.Count(errs, "\n"), errs)
+			}
 		})
 	}
 }
@@ -142,9 +148,26 @@ func TestS9pkInspect(t *testing.T) {
 	p = packageFile(t, s9pktest.Spec{Files: map[string][]byte{"manifest.json": nil}})
 	require.Contains(t, good(t, "inspect", "--json", p), `"manifest": null`)
 	p = packageFile(t, s9pktest.Spec{Files: map[string][]byte{"manifest.json": []byte("nonsense")}})
-	_, errs, status := runS9pk("inspect", "--json", p)
+	out, errs, status := runS9pk("inspect", "--json", p)
+	require.Zero(t, status)
+	require.Contains(t, out, `"manifest": null`, "an archive that holds no manifest")
+	require.Equal(t, "warning: manifest.json is not JSON\n", errs)
+	require.Regexp(t, `(?m)^manifest  .*is not JSON`, good(t, "inspect", p))
+	_, errs, status = runS9pk("verify", "--package", p)
 	require.Equal(t, exitUntrusted, status)
-	require.Equal(t, "s9pk: read manifest.json: invalid manifest: no JSON\n", errs)
+	require.Regexp(t, `^not a valid package: manifest.json: is not JSON: .*\n$`, errs)
+
+	p = packageFile(t, s9pktest.Spec{})
+	b, err := os.ReadFile(p)
+	require.NoError(t, err)
+	b[bytes.LastIndex(b, []byte("Title of"))] ^= 1
+	require.NoError(t, os.WriteFile(p, b, 0o644))
+	for _, args := range [][]string{{"inspect", "--json", p}, {"inspect", p}} {
+		out, errs, status = runS9pk(args...)
+		require.Equal(t, exitUntrusted, status)
+		require.Empty(t, out)
+		require.Regexp(t, `^s9pk: read manifest.json: content does not match its hash: .*\n$`, errs)
+	}
 }
 
 func keysOf(m map[string]any) []string {
@@ -168,8 +191,17 @@ func TestS9pkVerify(t *testing.T) {
 	require.Equal(t, "ok\n", good(t, "verify", p))
 	_, errs, status = runS9pk("verify", "--package", p)
 	require.Equal(t, exitUntrusted, status)
-	require.Contains(t, errs, "LICENSE.md: is missing\n")
-	require.Contains(t, errs, "not a valid package: 2 breaches, the first: ")
+	require.Equal(t, "not a valid package: icon: no icon with the extension of an image type; LICENSE.md: is missing\n", errs)
+	var judged struct {
+		OK       bool
+		Breaches []breachJSON
+	}
+	out, errs, status := runS9pk("verify", "--package", "--json", p)
+	require.Equal(t, exitUntrusted, status)
+	require.Equal(t, 1, strings.Count(errs, "\n"), errs)
+	require.NoError(t, json.Unmarshal([]byte(out), &judged))
+	require.False(t, judged.OK)
+	require.Contains(t, judged.Breaches, breachJSON{Path: "LICENSE.md", Reason: "is missing"})
 
 	b, err := os.ReadFile(p)
 	require.NoError(t, err)
@@ -273,6 +305,14 @@ func TestS9pkRewrite(t *testing.T) {
 
 	require.Equal(t, p+s9pk.OutboardSuffix+"\n", good(t, "outboard", p))
 	require.Equal(t, "MIT\n", good(t, "cat", p, "LICENSE.md"))
+	for _, args := range [][]string{
+		{"sign", p, "-o", signed, "--key", key}, {"edit", "manifest", signed, ".", "-o", edited, "--key", key}, {"outboard", p},
+		{"convert", p, "-o", signed}, {"extract", p, "-d", filepath.Join(dir, "all")}, {"init", filepath.Join(dir, "project")},
+	} {
+		var got map[string]any
+		require.NoError(t, json.Unmarshal([]byte(good(t, append(args, "--json")...)), &got), args)
+		require.FileExists(t, strings.TrimSuffix(got["path"].(string), "/")+map[string]string{"extract": "/LICENSE.md", "init": "/LICENSE"}[args[0]])
+	}
 	out := filepath.Join(dir, "out")
 	good(t, "extract", p, "LICENSE.md", "images/x86_64", "-d", out)
 	require.FileExists(t, filepath.Join(out, "images/x86_64/main.env"))

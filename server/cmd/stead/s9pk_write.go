@@ -2,42 +2,22 @@ package main
 
 import (
 	"crypto/ed25519"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/selfstead/selfstead/s9pk"
 	"github.com/selfstead/selfstead/s9pk/merkle"
-	"github.com/selfstead/selfstead/s9pk/validate"
 )
-
-// judge prints every breach and fails where one is more than a warning.
-func judge(w io.Writer, a *opened, arch string) error {
-	breaches := validate.Package(a.Archive, arch)
-	bad := 0
-	for _, b := range breaches {
-		text := oneLine{b}.Error()
-		if b.Warning {
-			text = "warning: " + text
-		} else {
-			bad++
-		}
-		fmt.Fprintln(w, text)
-	}
-	if bad == 0 {
-		return nil
-	}
-	i := slices.IndexFunc(breaches, func(b validate.Breach) bool { return !b.Warning })
-	return fmt.Errorf("%w: %d breaches, the first: %w", errBreaches, bad, breaches[i])
-}
 
 func newExtractCommand() *cobra.Command {
 	var dir string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "extract PACKAGE [PATH...]",
 		Short: "Write the files of a package, or some of them, to a folder",
@@ -72,11 +52,11 @@ be empty. It appears only when everything in it has been proven.`,
 				return err
 			}
 			bar.done()
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), dir)
-			return err
+			return printPath(cmd.OutOrStdout(), dir, asJSON)
 		},
 	}
 	cmd.Flags().StringVarP(&dir, "dir", "d", "", "`DIR` to write to (default: the package's id)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
@@ -84,10 +64,12 @@ be empty. It appears only when everything in it has been proven.`,
 type rewriting struct {
 	output string
 	key    *string
+	asJSON bool
 }
 
 func (r *rewriting) flags(cmd *cobra.Command, signs bool) {
 	cmd.Flags().StringVarP(&r.output, "output", "o", "", "write to `FILE` (default: in place)")
+	cmd.Flags().BoolVar(&r.asJSON, "json", false, "print JSON")
 	if signs {
 		r.key = keyFlag(cmd)
 	}
@@ -134,8 +116,36 @@ func (r *rewriting) run(cmd *cobra.Command, name string, change func(a *opened, 
 		return err
 	}
 	bar.done()
-	_, err = fmt.Fprintln(cmd.OutOrStdout(), out)
+	return reportWritten(cmd.OutOrStdout(), out, r.asJSON, out)
+}
+
+// printPath says where something was written.
+func printPath(w io.Writer, path string, asJSON bool) error {
+	if asJSON {
+		return printJSON(w, map[string]string{"path": path})
+	}
+	_, err := fmt.Fprintln(w, path)
 	return err
+}
+
+// reportWritten says of a package that was written what it is, or prints text.
+func reportWritten(w io.Writer, path string, asJSON bool, text string) error {
+	if !asJSON {
+		_, err := fmt.Fprintln(w, text)
+		return err
+	}
+	a, err := s9pk.OpenFile(path, s9pk.Options{})
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	fields := map[string]any{"path": path, "size": a.Size(), "commitment": a.Commitment(), "signer": hex.EncodeToString(a.Signer())}
+	if text, err := a.RawManifest(); err == nil { // any archive can be written again
+		if m, err := s9pk.ParseManifest(text); err == nil {
+			fields["id"], fields["version"] = m.ID, m.Version
+		}
+	}
+	return printJSON(w, fields)
 }
 
 func newSignCommand() *cobra.Command {
@@ -152,6 +162,7 @@ func newSignCommand() *cobra.Command {
 
 func newOutboardCommand() *cobra.Command {
 	var output string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "outboard PACKAGE",
 		Short: "Write the file that proves parts of a package's bodies",
@@ -174,11 +185,11 @@ package, or served beside its URL, it lets readers trust each piece as it comes.
 			if err := writeOutboard(cmd, a.Archive, output); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), output)
-			return err
+			return printPath(cmd.OutOrStdout(), output, asJSON)
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "write to `FILE` (default: beside the package)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
