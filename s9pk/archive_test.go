@@ -434,6 +434,16 @@ func TestOutboard(t *testing.T) {
 	if read := count.n - before; read > 1<<20+2*r64 {
 		t.Errorf("read %d bytes for one MiB", read)
 	}
+	before = count.n
+	for off := int64(2 << 20); off < 3<<20; off += 10_000 { // crosses groups
+		small := part[:10_000]
+		if _, err := r.ReadAt(small, off); err != nil || !bytes.Equal(small, content[off:off+10_000]) {
+			t.Fatalf("small reads: %v", err)
+		}
+	}
+	if read := count.n - before; read > 1<<20+2*r64 {
+		t.Errorf("small reads side by side read %d bytes for one MiB", read)
+	}
 	b[f.Position+4<<20] ^= 1
 	if _, err := r.ReadAt(part, 4<<20); !errors.Is(err, s9pk.ErrHashMismatch) {
 		t.Errorf("changed chunk: %v", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"sync/atomic"
 
 	"github.com/selfstead/selfstead/s9pk/merkle"
 )
@@ -132,6 +133,13 @@ type Reader struct {
 	off   int64
 	group int64 // of buf; -1 when it holds none
 	buf   []byte
+	last  atomic.Pointer[provenGroup] // of ReadAt: small reads side by side prove a group once
+}
+
+// provenGroup is content that was proven; it does not change.
+type provenGroup struct {
+	i int64
+	b []byte
 }
 
 // NewReader reads f with a proof that was made for its hash.
@@ -187,18 +195,26 @@ func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, r.fail(off, fs.ErrInvalid)
 	}
-	var buf []byte
+	var spare []byte
 	n := 0
 	for n < len(p) {
 		if off >= r.f.Size {
 			return n, io.EOF
 		}
 		i := off / r.proof.GroupSize()
-		var err error
-		if buf, err = r.load(i, buf); err != nil {
-			return n, err
+		g := r.last.Load()
+		if g == nil || g.i != i {
+			buf, err := r.load(i, spare)
+			if err != nil {
+				return n, err
+			}
+			g, spare = &provenGroup{i, buf}, buf
+			if off-i*r.proof.GroupSize()+int64(len(p)-n) < int64(len(buf)) { // the next read may go on in it
+				r.last.Store(g)
+				spare = nil
+			}
 		}
-		c := copy(p[n:], buf[off-i*r.proof.GroupSize():])
+		c := copy(p[n:], g.b[off-i*r.proof.GroupSize():])
 		n += c
 		off += int64(c)
 	}
@@ -226,5 +242,6 @@ func (r *Reader) Seek(offset int64, whence int) (int64, error) {
 // Close drops the reader's memory; the archive stays open.
 func (r *Reader) Close() error {
 	r.buf, r.group, r.off = nil, -1, r.f.Size
+	r.last.Store(nil)
 	return nil
 }

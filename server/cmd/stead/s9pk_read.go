@@ -169,7 +169,11 @@ that has not been proven.`,
 			if err != nil {
 				return err
 			}
-			_, err = io.Copy(cmd.OutOrStdout(), io.NewSectionReader(r, 0, f.Size))
+			var content io.Reader = io.NewSectionReader(r, 0, f.Size)
+			if whole, ok := r.(*s9pk.Reader); ok {
+				content = whole // front to back: each group is fetched and proven once
+			}
+			_, err = io.Copy(cmd.OutOrStdout(), content)
 			return err
 		},
 	}

@@ -7,12 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -262,6 +264,51 @@ func TestS9pkMembers(t *testing.T) {
 	out, errs, status := runS9pk("cat", p+"!/images/x86_64/main.squashfs/etc/motd")
 	require.Equal(t, exitUntrusted, status, errs)
 	require.Empty(t, out, "nothing is printed before it is proven")
+}
+
+// TestS9pkFromURL counts what reading a package at a URL costs.
+func TestS9pkFromURL(t *testing.T) {
+	content := make([]byte, 40<<20)
+	rand.NewChaCha8([32]byte{7}).Read(content)
+	p := packageFile(t, s9pktest.Spec{Files: map[string][]byte{"images/x86_64/main.squashfs": content}})
+	good(t, "outboard", p)
+	var requests atomic.Int64
+	var sent atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		http.ServeFile(countingWriter{w, &sent}, r, filepath.Join(filepath.Dir(p), filepath.Base(r.URL.Path)))
+	}))
+	defer srv.Close()
+	cost := func(args ...string) (out string, n, size int64) {
+		requests.Store(0)
+		sent.Store(0)
+		out = good(t, args...)
+		return out, requests.Load(), sent.Load()
+	}
+	url := srv.URL + "/p.s9pk"
+	out, n, size := cost("inspect", "--json", url)
+	require.Equal(t, good(t, "inspect", "--json", p), out)
+	require.LessOrEqual(t, n, int64(2))
+	require.LessOrEqual(t, size, int64(256<<10))
+	out, n, size = cost("cat", url, "images/x86_64/main.squashfs")
+	require.True(t, out == string(content))
+	require.LessOrEqual(t, n, int64(16))
+	require.LessOrEqual(t, size, int64(len(content)+len(content)/100))
+	out, n, size = cost("verify", url)
+	require.Equal(t, "ok\n", out)
+	require.LessOrEqual(t, n, int64(3))
+	require.LessOrEqual(t, size, int64(len(content)+len(content)/100))
+}
+
+type countingWriter struct {
+	http.ResponseWriter
+	n *atomic.Int64
+}
+
+func (c countingWriter) Write(p []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(p)
+	c.n.Add(int64(n))
+	return n, err
 }
 
 func TestS9pkRewrite(t *testing.T) {
