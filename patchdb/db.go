@@ -162,6 +162,10 @@ func load(path string, f vfs.File, o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	if res.Moving && !o.ReadOnly {
+		// Nobody else may write with the lock held, so the file read differently twice.
+		return nil, &wal.CorruptError{Offset: res.Tail, Reason: "changed while it was read"}
+	}
 	db := &DB{
 		path: path, fs: o.fs, opts: o, logger: o.Logger,
 		writer: make(chan struct{}, 1),

@@ -20,14 +20,18 @@ func Follow(ctx context.Context, path string, p Pointer, fn func(Event) error) e
 	var (
 		known *RevisionID
 		seen  os.FileInfo
+		again bool
 	)
 	for {
 		now, err := os.Stat(path)
 		if err != nil {
 			return &FileError{"follow", path, -1, err}
 		}
-		if seen == nil || !os.SameFile(seen, now) || !seen.ModTime().Equal(now.ModTime()) || seen.Size() != now.Size() {
-			seen = now
+		changed := seen == nil || !os.SameFile(seen, now) || !seen.ModTime().Equal(now.ModTime()) || seen.Size() != now.Size()
+		if changed || again {
+			// An update within the same step of the file's clock would not show: look
+			// once more, a step later.
+			seen, again = now, changed
 			id, err := follow(path, p, known, fn)
 			if err != nil {
 				return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -25,25 +26,50 @@ type Database struct {
 }
 
 // Detect reports whether path holds a StartOS database rather than one of
-// patchdb: its first byte, or its .bak file, says so. An empty file is one.
+// patchdb: its first byte, or its .bak file, says so. An empty file is one. A
+// .bak file means nothing beside a patchdb database, which has no such rule, nor
+// where it is one itself.
 func Detect(path string) (bool, error) {
-	if _, err := os.Stat(backupOf(path)); err == nil {
+	b, err := firstByte(path)
+	if err == nil && b == oursFirst {
+		return false, nil
+	}
+	if b, err := firstByte(backupOf(path)); err == nil && b != oursFirst {
 		return true, nil
 	}
-	f, err := os.Open(path)
 	if err != nil {
 		return false, fmt.Errorf("startos: %w", err)
 	}
+	return b <= 0x1b, nil // CBOR major type 0, unsigned
+}
+
+// oursFirst is what a patchdb file begins with. In CBOR it begins a text, which
+// is no revision.
+const oursFirst = 'p'
+
+// firstByte returns the first byte of a file, 0 of an empty one.
+func firstByte(path string) (byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
 	defer f.Close()
 	var b [1]byte
-	n, _ := f.Read(b[:])
-	return n == 0 || b[0] <= 0x1b, nil // CBOR major type 0, unsigned
+	if _, err := f.Read(b[:]); err != nil && err != io.EOF {
+		return 0, err
+	}
+	return b[0], nil
 }
 
 // backupOf is the file that the reference writes before it rewrites the
-// database, and takes for the database while it is there.
+// database, and takes for the database while it is there: the database's name
+// with another extension. A dot at the beginning of a name starts none.
 func backupOf(path string) string {
-	return strings.TrimSuffix(path, filepath.Ext(path)) + ".bak"
+	ext := filepath.Ext(path)
+	if ext == filepath.Base(path) {
+		ext = ""
+	}
+	return strings.TrimSuffix(path, ext) + ".bak"
 }
 
 // Read reads the database at path as the reference would, the .bak rule

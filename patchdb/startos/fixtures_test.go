@@ -356,3 +356,65 @@ func FuzzDecode(f *testing.F) {
 		sameJSON(t, "again", again.Value, d.Value)
 	})
 }
+
+// A .bak file beside a patchdb database, and a patchdb database of that name,
+// have nothing to do with StartOS.
+func TestDetectBeside(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ours := filepath.Join(dir, "ours.db")
+	_, db, err := Import("testdata/seq4.db", ours, patchdb.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	own, err := os.ReadFile(ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := os.ReadFile("testdata/seq4.db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range []struct {
+		db, bak []byte
+		name    string
+		want    bool
+		fails   bool
+	}{
+		{db: own, bak: own},
+		{db: own, bak: old},
+		{bak: own, name: "x.bak"},
+		{bak: own, fails: true},
+		{bak: old, want: true},
+		{bak: []byte{}, want: true},
+		{db: old, bak: old, want: true},
+		{db: []byte("what?"), bak: old, want: true},
+		{db: []byte("what?")},
+		{db: []byte{}, want: true},
+	} {
+		dir := filepath.Join(dir, fmt.Sprint(i))
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for name, b := range map[string][]byte{"x.db": c.db, "x.bak": c.bak} {
+			if b == nil {
+				continue
+			}
+			if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c.name == "" {
+			c.name = "x.db"
+		}
+		if is, err := Detect(filepath.Join(dir, c.name)); is != c.want || (err != nil) != c.fails {
+			t.Errorf("case %d: %v %v", i, is, err)
+		}
+	}
+	if got := backupOf("a.b/.hidden"); got != "a.b/.hidden.bak" {
+		t.Error(got)
+	}
+}

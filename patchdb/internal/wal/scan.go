@@ -23,6 +23,9 @@ type Result struct {
 	Sealed  bool  // a seal stands at Tail
 	Torn    int64 // bytes from Tail to the last one that is not zero, without a seal
 	Records int   // patch records
+	Moving  bool  // a writer went on meanwhile: there are more records by now
+
+	last uint64 // revision of the last record
 }
 
 // Record is one record as Scan hands it out.
@@ -34,7 +37,8 @@ type Record struct {
 
 // Scan reads a whole file and hands out its records in order: a snapshot and
 // then the patches, with revisions counting up. It returns a CorruptError
-// for damage, or fn's error.
+// for damage, or fn's error. A file that a writer is at work on is read as it
+// was at some moment; see Result.Moving.
 func Scan(r io.ReaderAt, size int64, fn func(Record) error) (Result, error) {
 	var res Result
 	head := make([]byte, HeaderSize)
@@ -108,7 +112,7 @@ func (res *Result) records(r io.ReaderAt, from, size int64, fn func(Record) erro
 		case started && f.ID != last+1:
 			return &CorruptError{res.Tail, fmt.Sprintf("revision %d after %d", f.ID, last)}
 		}
-		last = f.ID
+		last, res.last = f.ID, f.ID
 		if err := fn(Record{f, res.Tail, payload[:f.Length]}); err != nil {
 			return err
 		}
@@ -161,6 +165,10 @@ func (res *Result) rest(r io.ReaderAt, size int64) error {
 				continue
 			}
 			if f, ok := parseFrame(buf[i:i+FrameSize], res.Salt, at); ok && f.Durable > res.Tail {
+				if res.followed(r) {
+					res.Moving, res.Sealed, res.Torn = true, false, 0
+					return nil
+				}
 				return &CorruptError{res.Tail, fmt.Sprintf("unreadable, though revision %d was written after it was durable", f.ID)}
 			}
 		}
@@ -169,4 +177,28 @@ func (res *Result) rest(r io.ReaderAt, size int64) error {
 		}
 	}
 	return nil
+}
+
+// followed reports whether the next record stands at the tail after all. Where
+// nothing was readable before, a writer has put it there since: what was read is
+// the state of a moment ago. Damage does not heal.
+func (res *Result) followed(r io.ReaderAt) bool {
+	buf := make([]byte, 1<<16)
+	if _, err := r.ReadAt(buf[:FrameSize], res.Tail); err != nil {
+		return false
+	}
+	f, ok := parseFrame(buf, res.Salt, res.Tail)
+	if !ok || f.Kind != KindPatch || f.ID != res.last+1 {
+		return false
+	}
+	sum := uint32(0)
+	for at, end := res.Tail+FrameSize, res.Tail+FrameSize+padded(int64(f.Length)); at < end; {
+		b := buf[:min(int64(len(buf)), end-at)]
+		if _, err := r.ReadAt(b, at); err != nil {
+			return false
+		}
+		sum = Sum(sum, b)
+		at += int64(len(b))
+	}
+	return sum == f.sum
 }

@@ -243,3 +243,49 @@ func FuzzScan(f *testing.F) {
 		}
 	})
 }
+
+// moving is a file in which a writer goes on between two reads.
+type moving struct {
+	*bytes.Reader
+	then []byte // the file after the second read
+	n    int
+}
+
+func (m *moving) ReadAt(b []byte, off int64) (int, error) {
+	if m.n++; m.n == 3 { // after the header and what the records are read from
+		m.Reader = bytes.NewReader(m.then)
+	}
+	return m.Reader.ReadAt(b, off)
+}
+
+// Who reads while another process writes sees the file as it was at some moment,
+// and takes no record that came in meanwhile for proof of damage. Damage that
+// stays is found all the same.
+func TestScanBesideAWriter(t *testing.T) {
+	t.Parallel()
+	m := vfs.NewMem(nil)
+	l := newFile(t, m)
+	commit(t, l, 8, "one")
+	at := l.Tail()
+	before := m.Bytes("a")
+	commit(t, l, 9, "two")
+	commit(t, l, 10, "three")
+	after := m.Bytes("a")
+	for name, first := range map[string][]byte{
+		"sealed":       before,
+		"half written": append(bytes.Clone(after[:at+FrameSize]), make([]byte, int64(len(after))-at-FrameSize)...),
+	} {
+		n := 0
+		res, err := Scan(&moving{Reader: bytes.NewReader(first), then: after}, int64(len(first)), func(Record) error { n++; return nil })
+		if err != nil || !res.Moving || n != 2 || res.Tail != at || res.Torn != 0 {
+			t.Errorf("%s: %d records, %+v, %v", name, n, res, err)
+		}
+		broken := bytes.Clone(after)
+		broken[at+FrameSize] ^= 1
+		_, err = Scan(&moving{Reader: bytes.NewReader(first), then: broken}, int64(len(first)), func(Record) error { return nil })
+		var c *CorruptError
+		if !errors.As(err, &c) || c.Offset != at {
+			t.Errorf("%s, then broken: %v, want damage at %d", name, err, at)
+		}
+	}
+}
