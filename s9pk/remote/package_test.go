@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -37,7 +39,6 @@ func (z zeros) Open() (io.ReadCloser, error) {
 // sparse keeps what was written but for zeros.
 type sparse struct {
 	size   int64
-	off    int64
 	chunks map[int64][]byte
 }
 
@@ -84,7 +85,7 @@ const large = 500 << 20
 
 // largePackage is a package with one image of 500 MB, written in the order that
 // puts the tables of images behind the large members.
-func largePackage(t *testing.T, order s9pk.Order) *sparse {
+func largePackage(t testing.TB, order s9pk.Order) *sparse {
 	t.Helper()
 	root := merkle.NewDirectory()
 	for name, src := range map[string]merkle.Source{
@@ -104,7 +105,7 @@ func largePackage(t *testing.T, order s9pk.Order) *sparse {
 	return out
 }
 
-func serveReader(t *testing.T, files map[string]io.ReadSeeker) *httptest.Server {
+func serveReader(t testing.TB, files map[string]io.ReadSeeker) *httptest.Server {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f := files[r.URL.Path]
@@ -160,6 +161,71 @@ func TestLargePackage(t *testing.T) {
 			_, err = OpenPackage(ctx, s.URL+"/p.s9pk?"+other.Query().Encode(), Options{}, s9pk.Options{})
 			require.ErrorIs(t, err, s9pk.ErrCommitment)
 		})
+	}
+}
+
+// TestFixtures holds what a package at a URL is found to be against the same
+// package in memory.
+func TestFixtures(t *testing.T) {
+	ctx := context.Background()
+	files, err := filepath.Glob("../testdata/fixtures/*.s9pk")
+	require.NoError(t, err)
+	require.Greater(t, len(files), 100)
+	srv := httptest.NewServer(http.FileServer(http.Dir("../testdata/fixtures")))
+	defer srv.Close()
+	verdict := func(a *s9pk.Archive, err error) string {
+		if err == nil {
+			err = a.Verify(ctx, nil)
+		}
+		if err == nil {
+			return "ok"
+		}
+		return err.Error()
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		require.NoError(t, err)
+		want := verdict(s9pk.Open(bytes.NewReader(b), int64(len(b)), s9pk.Options{}))
+		p, err := OpenPackage(ctx, srv.URL+"/"+filepath.Base(file), quick, s9pk.Options{})
+		if err != nil {
+			require.Equal(t, want, err.Error(), file)
+			continue
+		}
+		require.Equal(t, want, verdict(p.Archive, nil), file)
+		require.NoError(t, p.Close())
+	}
+}
+
+// BenchmarkLargePackage says what inspecting a package of 500 MB at a URL costs,
+// and what the first megabyte of its image costs, proven by an outboard.
+func BenchmarkLargePackage(b *testing.B) {
+	ctx := context.Background()
+	pkg := largePackage(b, s9pk.OrderStandard)
+	local, err := s9pk.Open(pkg, pkg.size, s9pk.Options{})
+	require.NoError(b, err)
+	var ob bytes.Buffer
+	require.NoError(b, local.WriteOutboard(ctx, &ob, merkle.DefaultGroup, nil))
+	s := serveReader(b, map[string]io.ReadSeeker{"/p.s9pk": io.NewSectionReader(pkg, 0, pkg.size), "/p.s9pk.obao": bytes.NewReader(ob.Bytes())})
+	first := make([]byte, 1<<20)
+	for b.Loop() {
+		a, err := OpenPackage(ctx, s.URL+"/p.s9pk", Options{}, s9pk.Options{})
+		require.NoError(b, err)
+		_, err = a.RawManifest()
+		require.NoError(b, err)
+		inspected := a.Reader.Stats()
+		outboard, err := a.Outboard(ctx)
+		require.NoError(b, err)
+		f, err := a.File("images/x86_64/main.squashfs")
+		require.NoError(b, err)
+		proof, err := outboard.Proof(f.Hash, f.Size)
+		require.NoError(b, err)
+		_, err = io.ReadFull(s9pk.NewReader(f, proof), first)
+		require.NoError(b, err)
+		got := a.Reader.Stats().Bytes + a.outboard.Stats().Bytes
+		b.ReportMetric(float64(inspected.Bytes)/1024, "inspect-KiB")
+		b.ReportMetric(float64(inspected.Requests), "inspect-requests")
+		b.ReportMetric(100*float64(got)/float64(pkg.size), "first-MB-%-of-file")
+		require.NoError(b, a.Close())
 	}
 }
 

@@ -105,9 +105,9 @@ func installFile(ctx context.Context, c *client.Client, w io.Writer, name string
 // serviceWait is how long the addresses wait for services that come up.
 const serviceWait = time.Minute
 
-// awaitServices waits until every package that is to run does, or has failed:
-// until then its ports may not be bound yet. A slow one is not waited for
-// longer than serviceWait.
+// awaitServices waits until every package that is to run does and its health
+// checks have come to something, or until it has failed: before, its ports may
+// not be bound yet. A slow one is not waited for longer than serviceWait.
 func awaitServices(ctx context.Context, c *client.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, serviceWait)
 	defer cancel()
@@ -122,7 +122,15 @@ func awaitServices(ctx context.Context, c *client.Client) error {
 			return err
 		}
 		coming := func(p api.Package) bool {
-			return p.DesiredState == state.StateRunning && p.State != state.StateRunning && p.State != state.StateFailed
+			if p.DesiredState != state.StateRunning || p.State != state.StateRunning {
+				return p.DesiredState == state.StateRunning && p.State != state.StateFailed
+			}
+			for _, h := range p.Health {
+				if h.Result == "starting" || h.Result == "waiting" {
+					return true
+				}
+			}
+			return false
 		}
 		if !slices.ContainsFunc(list, coming) {
 			return nil
