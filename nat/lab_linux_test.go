@@ -40,13 +40,6 @@ func pair(v4, v6 string) map[string]netip.Addr {
 	return map[string]netip.Addr{"4": netip.MustParseAddr(v4), "6": netip.MustParseAddr(v6)}
 }
 
-func insidePrefix(fam string) int {
-	if fam == "6" {
-		return 64
-	}
-	return 24
-}
-
 // newSite builds the lab; inside is "bridge", "segment",
 // "point-to-point", "unnumbered" or "routed".
 func newSite(t testing.TB, inside string) *site {
