@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/selfstead/selfstead/s9pk"
@@ -199,6 +200,7 @@ func judge(t *testing.T, b []byte, v verdict, o s9pk.Options) {
 			checkRewrite(t, a, order, want)
 		}
 	}
+	checkExtract(t, a, v)
 	if o.Lenient {
 		if err := a.Rewrite(ctx, &bytes.Buffer{}, a.Root(), s9pk.WriteOptions{}); !errors.Is(err, s9pk.ErrReadOnly) {
 			t.Errorf("rewrite of a lenient archive: %v", err)
@@ -206,6 +208,34 @@ func judge(t *testing.T, b []byte, v verdict, o s9pk.Options) {
 	}
 	if v.Open == "ok" && v.SignerSeed != "" && v.Order != "" && !o.Lenient && v.Verify == "ok" {
 		checkSign(t, a, b, v)
+	}
+}
+
+// checkExtract takes an archive apart: all of it, or nothing is left.
+func checkExtract(t *testing.T, a *s9pk.Archive, v verdict) {
+	t.Helper()
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "x")
+	err := a.Extract(context.Background(), dir, s9pk.ExtractOptions{})
+	switch {
+	case a.Lenient():
+		if !errors.Is(err, s9pk.ErrReadOnly) {
+			t.Errorf("extract of a lenient archive: %v", err)
+		}
+	case errors.Is(err, syscall.ENAMETOOLONG): // the file system's own limit
+	case !matches(err, v.Verify):
+		t.Errorf("extract: got %v, want %s", err, v.Verify)
+	}
+	if err == nil {
+		for _, f := range a.Files() {
+			if info, err := os.Lstat(filepath.Join(dir, f.Path)); err != nil || info.Size() != f.Size {
+				t.Errorf("extract: %s: %v", f.Path, err)
+			}
+		}
+		return
+	}
+	if left, err := os.ReadDir(parent); err != nil || len(left) > 0 {
+		t.Errorf("extract left %v, %v", left, err)
 	}
 }
 

@@ -30,7 +30,10 @@ const (
 func Package(a *s9pk.Archive, arch string) []Breach {
 	m, err := a.Manifest(context.Background())
 	if err != nil {
-		return manifestBreaches(err)
+		// What every package needs is judged all the same.
+		breaches := manifestBreaches(err)
+		_, rest := s9pk.Require(a.Root(), &s9pk.Manifest{}, arch)
+		return append(breaches, slices.DeleteFunc(rest, func(b Breach) bool { return b.Path == s9pk.ManifestPath })...)
 	}
 	_, breaches := s9pk.Require(a.Root(), m, arch)
 	breaches = append(breaches, Manifest(m)...)

@@ -50,13 +50,20 @@ func TestValidateReportsAll(t *testing.T) {
 		t.Errorf("warnings %q, want %q", warned, want)
 	}
 
-	bad := s9pktest.Build(t, s9pktest.Spec{Files: map[string][]byte{"manifest.json": []byte(`{"id":"Bad","version":"1","images":[]}`)}})
+	bad := s9pktest.Build(t, s9pktest.Spec{Files: map[string][]byte{"LICENSE.md": nil, "manifest.json": []byte(`{"id":"Bad","version":"1","images":[]}`)}})
 	if a, err = open(bad, s9pk.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	fields := map[string]bool{}
+	fields, others := map[string]bool{}, []string(nil)
 	for _, br := range Package(a, "") {
-		fields[br.Field] = br.Path == "manifest.json"
+		if br.Path == "manifest.json" {
+			fields[br.Field] = true
+		} else if !br.Warning {
+			others = append(others, br.Path)
+		}
+	}
+	if !slices.Equal(others, []string{"LICENSE.md"}) {
+		t.Errorf("beside the manifest: %q", others)
 	}
 	for _, want := range []string{"id", "version", "images", "title", "license", "volumes"} {
 		if !fields[want] {
