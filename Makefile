@@ -23,7 +23,7 @@ VCS := $(shell git status >/dev/null 2>&1 && echo true || echo false)
 # What tests of the whole program run on.
 TEST_ENV = STEAD_BIN=$(abspath bin/stead) STEAD_BASE="$$(cat bin/base.path)" STEAD_EXAMPLE=$(abspath $(EXAMPLE_PKG))
 
-.PHONY: up build test check unit example base bench fuzz golden clean deps-build deps-run deps-test
+.PHONY: up build test check unit example base bench fuzz crash golden clean deps-build deps-run deps-test
 
 up: build example base
 	@exec bin/stead up --dir $(DIR) --listen $(LISTEN) --base-image "$$(cat bin/base.path)" --package $(EXAMPLE_PKG)
@@ -78,6 +78,10 @@ fuzz:
 	@grep -rl --include='*_test.go' --exclude-dir=node_modules '^func Fuzz' . | xargs -n1 dirname | sort -u | while read -r dir; do \
 		for f in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9]*\).*/\1/p' $$dir/*_test.go); do \
 			echo "== $$dir $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$dir; done; done
+
+# patchdb's crash tests at every place, where the tests of a day take samples.
+crash: deps-test
+	PATCHDB_CRASHES=20 PATCHDB_STRACE_STEP=1 $(GO) test -timeout 60m -v -run 'Crash|Strace|Kill' ./patchdb | grep -v '^ *\(=== \|--- PASS\)'
 
 # Golden files, and the Node runtime's one file; read the diff.
 golden: $(GUEST)
