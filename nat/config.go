@@ -162,6 +162,9 @@ func (f *Forward) check() *ConfigError {
 		return bad("count", "%d is negative", f.Count)
 	}
 	n := f.ports()
+	if n > 65535 { // before it is added to anything
+		return bad("count", "%d ports reach past 65535", n)
+	}
 	if last := int(f.Source.Port()) + n - 1; last > 65535 {
 		return bad("count", "%d ports from source port %d reach %d, past 65535", n, f.Source.Port(), last)
 	}

@@ -3,6 +3,7 @@ package nat
 import (
 	"encoding/json"
 	"errors"
+	"math"
 	"net/netip"
 	"strings"
 	"testing"
@@ -48,6 +49,7 @@ func TestValidate(t *testing.T) {
 		"negative count":       {edit: func(f *Forward) { f.Count = -1 }, field: "count", reason: "negative"},
 		"range past the end":   {edit: func(f *Forward) { f.Source, f.Count = ap("203.0.113.7:65530"), 7 }, field: "count", reason: "65536, past 65535"},
 		"target past the end":  {edit: func(f *Forward) { f.Target.Port, f.Count = 65530, 7 }, field: "count", reason: "65536, past 65535"},
+		"count that overflows": {edit: func(f *Forward) { f.Count = math.MaxInt }, field: "count", reason: "past 65535"},
 		"unknown protocol":     {edit: func(f *Forward) { f.Protocols = 4 }, field: "protocols", reason: "unknown"},
 		"bad allowFrom":        {edit: func(f *Forward) { f.AllowFrom = []netip.Prefix{{}} }, field: "allowFrom", reason: "valid"},
 		"allowFrom family":     {edit: func(f *Forward) { f.AllowFrom = []netip.Prefix{px("fd00::/8")} }, field: "allowFrom", reason: "family"},
