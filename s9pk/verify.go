@@ -59,20 +59,28 @@ func (a *Archive) Verify(ctx context.Context, progress func(done, total int64)) 
 	return a.each(ctx, files, total, report)
 }
 
+// each verifies files by position, which a source over a network serves best.
 func (a *Archive) each(ctx context.Context, files []*File, total int64, report func(int64)) error {
 	workers := merkle.Workers()
-	var whole []*File
-	for _, f := range files {
+	from := 0
+	for i, f := range files {
 		// Alone, a body keeps one core busy; one that outweighs a core's share
 		// of all is spread over them.
 		if workers > 1 && f.Size >= splitFrom && f.Size*int64(workers) > total {
+			if err := eachWhole(ctx, files[from:i], workers, report); err != nil {
+				return err
+			}
 			if err := f.verify(ctx, workers, report); err != nil {
 				return err
 			}
-			continue
+			from = i + 1
 		}
-		whole = append(whole, f)
 	}
+	return eachWhole(ctx, files[from:], workers, report)
+}
+
+// eachWhole verifies files side by side, each on one core.
+func eachWhole(ctx context.Context, whole []*File, workers int, report func(int64)) error {
 	if len(whole) == 0 {
 		return context.Cause(ctx)
 	}

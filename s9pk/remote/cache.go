@@ -9,15 +9,17 @@ type cache struct {
 }
 
 type piece struct {
-	off int64
-	b   []byte
+	off  int64
+	b    []byte
+	once bool // gone when all of it has been read
+	read int
 }
 
-func (c *cache) put(off int64, b []byte) {
+func (c *cache) put(off int64, b []byte, once bool) {
 	if len(b) == 0 {
 		return
 	}
-	c.pieces = append(c.pieces, piece{off, b})
+	c.pieces = append(c.pieces, piece{off: off, b: b, once: once})
 	c.bytes += len(b)
 	for c.bytes > maxCached && len(c.pieces) > 1 {
 		c.bytes -= len(c.pieces[0].b)
@@ -29,7 +31,12 @@ func (c *cache) put(off int64, b []byte) {
 func (c *cache) read(p []byte, off int64) int {
 	for i := len(c.pieces) - 1; i >= 0; i-- {
 		if at := off - c.pieces[i].off; at >= 0 && at < int64(len(c.pieces[i].b)) {
-			return copy(p, c.pieces[i].b[at:])
+			n := copy(p, c.pieces[i].b[at:])
+			if c.pieces[i].read += n; c.pieces[i].once && c.pieces[i].read >= len(c.pieces[i].b) {
+				c.bytes -= len(c.pieces[i].b)
+				c.pieces = slices.Delete(c.pieces, i, i+1)
+			}
+			return n
 		}
 	}
 	return 0

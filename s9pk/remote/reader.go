@@ -112,7 +112,7 @@ func (r *Reader) first() error {
 		defer s.close()
 		b := make([]byte, min(int64(r.o.Block), r.size))
 		n, err := s.readFull(b)
-		r.cache.put(0, b[:n])
+		r.cache.put(0, b[:n], false)
 		r.asked(0, int64(len(b)))
 		return int64(n), err
 	})
@@ -247,7 +247,7 @@ func (r *Reader) block(p []byte, off, to int64) (int, error) {
 	r.asked(off, to)
 	b := make([]byte, to-off)
 	n, err := s.readFull(b)
-	r.cache.put(off, b[:n])
+	r.cache.put(off, b[:n], false)
 	if n = copy(p, b[:n]); n == len(p) {
 		err = nil
 	}
@@ -271,7 +271,7 @@ func (r *Reader) fromStream(p []byte, off, to int64) (int, error) {
 		at := s.pos
 		n, err := s.readFull(b)
 		if off-at <= maxSkip {
-			r.cache.put(at, b[:n])
+			r.cache.put(at, b[:n], true)
 		}
 		if err != nil {
 			r.drop()

@@ -124,7 +124,7 @@ func newEditPutCommand() *cobra.Command {
 						return nil, err
 					}
 					if _, err := root.Put(path, src); err != nil {
-						return nil, err
+						return nil, errors.New(err.Error()) // it is the argument that is wrong, not the package
 					}
 				}
 				return root, nil
@@ -224,7 +224,11 @@ func newEditFilterCommand() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return r.run(cmd, args[0], func(a *opened, _ *merkle.Directory) (*merkle.Directory, error) {
-				return a.ForArch(cmd.Context(), arch)
+				root, err := a.ForArch(cmd.Context(), arch)
+				if b := (s9pk.Breach{}); errors.As(err, &b) {
+					err = fmt.Errorf("%w: %w", errBreaches, err)
+				}
+				return root, err
 			})
 		},
 	}

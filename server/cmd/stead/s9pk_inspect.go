@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strconv"
 	"strings"
 	"text/tabwriter"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -87,7 +90,7 @@ func newInspectCommand() *cobra.Command {
 // describe prints what a person wants to know.
 func describe(w io.Writer, a *opened, text []byte) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row := func(name string, value any) { fmt.Fprintf(tw, "%s\t%v\n", name, value) }
+	row := func(name string, value any) { fmt.Fprintf(tw, "%s\t%s\n", name, shown(fmt.Sprint(value))) }
 	if m, err := s9pk.ParseManifest(text); err != nil && text != nil {
 		row("manifest", oneLine{err})
 	} else if text != nil {
@@ -118,11 +121,21 @@ func describe(w io.Writer, a *opened, text []byte) error {
 func mark(e entryJSON) string {
 	switch e.Type {
 	case "directory":
-		return e.Path + "/"
+		return shown(e.Path + "/")
 	case "missing":
-		return e.Path + " (left out)"
+		return shown(e.Path) + " (left out)"
 	}
-	return e.Path
+	return shown(e.Path)
+}
+
+// shown quotes text of a package that would do more on a terminal than stand there.
+func shown(text string) string {
+	for _, r := range text {
+		if !unicode.IsGraphic(r) || r == utf8.RuneError {
+			return strconv.Quote(text)
+		}
+	}
+	return text
 }
 
 // breachJSON is a breach as `verify --json` prints it.

@@ -115,9 +115,9 @@ func listImage(w io.Writer, at *inside, asJSON, long bool) error {
 	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, e := range list {
-		name := e.Path
+		name := shown(e.Path)
 		if e.Link != "" && long {
-			name += " -> " + e.Link
+			name += " -> " + shown(e.Link)
 		}
 		if long {
 			fmt.Fprintf(tw, "%s\t%d/%d\t%d\t%s\n", e.Mode, e.UID, e.GID, e.Size, name)

@@ -172,6 +172,19 @@ func TestS9pkInspect(t *testing.T) {
 	}
 }
 
+// TestS9pkNames prints names that would do something to a terminal.
+func TestS9pkNames(t *testing.T) {
+	p := packageFile(t, s9pktest.Spec{Files: map[string][]byte{"a\nb": []byte("x"), "\x1b[2J": []byte("x"), "größe": []byte("x")}})
+	for _, args := range [][]string{{"list", p}, {"list", "-l", p}, {"inspect", p}} {
+		out := good(t, args...)
+		require.Contains(t, out, `"a\nb"`)
+		require.Contains(t, out, `"\x1b[2J"`)
+		require.Contains(t, out, "größe")
+		require.NotContains(t, out, "\x1b")
+	}
+	require.Equal(t, "x", good(t, "cat", p, "a\nb"))
+}
+
 func keysOf(m map[string]any) []string {
 	var keys []string
 	for k := range m {
@@ -202,6 +215,11 @@ func TestS9pkVerify(t *testing.T) {
 	require.Equal(t, exitUntrusted, status)
 	require.Equal(t, 1, strings.Count(errs, "\n"), errs)
 	require.NoError(t, json.Unmarshal([]byte(out), &judged))
+	filtered := filepath.Join(t.TempDir(), "filtered")
+	_, errs, status = runS9pk("edit", "filter", p, "--arch", "x86_64", "-o", filtered)
+	require.Equal(t, exitUntrusted, status)
+	require.Regexp(t, "^not a valid package: .*icon.*; .*LICENSE.md: is missing\n$", errs)
+	require.NoFileExists(t, filtered)
 	require.False(t, judged.OK)
 	require.Contains(t, judged.Breaches, breachJSON{Path: "LICENSE.md", Reason: "is missing"})
 
@@ -340,6 +358,8 @@ func TestS9pkRewrite(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte("new notes"), 0o644))
 	good(t, "edit", "put", edited, "instructions.md="+file, "--key", key)
 	require.Equal(t, "new notes", good(t, "cat", edited, "instructions.md"))
+	_, errs, status := runS9pk("edit", "put", edited, "../x="+file, "--key", key)
+	require.Equal(t, 1, status, errs)
 	good(t, "edit", "remove", edited, "assets.squashfs", "--key", key)
 	require.NotContains(t, good(t, "list", edited), "assets.squashfs")
 	good(t, "verify", "--package", edited)
