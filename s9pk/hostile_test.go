@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 
 	"github.com/selfstead/selfstead/s9pk"
@@ -77,6 +78,35 @@ func TestOverlaps(t *testing.T) {
 	}
 	if _, err := stream(b, 1<<16, s9pk.Options{}); !errors.Is(err, s9pk.ErrUnsafe) {
 		t.Errorf("stream: %v", err)
+	}
+}
+
+// TestClaimedLength opens an archive whose source claims to be longer than it is.
+func TestClaimedLength(t *testing.T) {
+	t.Parallel()
+	b := s9pktest.Build(t, s9pktest.Spec{})
+	for _, size := range []int64{1 << 40, 1 << 61, 1 << 62, math.MaxInt64} {
+		a, err := s9pk.Open(bytes.NewReader(b), size, s9pk.Options{})
+		if err != nil {
+			t.Fatalf("%d: %v", size, err)
+		}
+		if err := a.Verify(context.Background(), nil); err != nil {
+			t.Errorf("%d: %v", size, err)
+		}
+	}
+	body := fileEntry("f", nil, s9pk.HeaderSize)
+	body.Size = 1 << 62
+	other := *body
+	other.Name = "g"
+	entries := []*merkle.Entry{body, &other}
+	n := merkle.TableLen(entries)
+	b = signed(s9pktest.Key("x"), entries, n, n, merkle.AppendTable(nil, entries))
+	a, err := s9pk.Open(bytes.NewReader(b), math.MaxInt64, s9pk.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Verify(context.Background(), nil); !errors.Is(err, s9pk.ErrUnsafe) && !errors.Is(err, s9pk.ErrTruncated) {
+		t.Errorf("two huge bodies: %v", err)
 	}
 }
 

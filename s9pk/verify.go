@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 
@@ -30,9 +31,11 @@ func (a *Archive) bodies() (files []*File, total int64, err error) {
 		}
 		// No writer lets bodies overlap. Entries are cheap and hashing is not,
 		// so work is bounded by a multiple of what was received.
-		if total += f.Size; total > 4*a.size+1<<20 {
+		// The length is what somebody claims: no sum of it may overflow.
+		if most := min(a.size, math.MaxInt64/8)*4 + 1<<20; f.Size > most-total {
 			return nil, 0, f.fail("verify", fmt.Errorf("%w: bodies overlap", ErrUnsafe))
 		}
+		total += f.Size
 	}
 	return files, total, nil
 }
