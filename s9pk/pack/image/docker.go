@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -26,8 +27,14 @@ func (b *builder) tool(ctx context.Context) (string, error) {
 			why = append(why, n+" is not installed")
 			continue
 		}
-		if out, err := exec.CommandContext(ctx, exe, "info", "--format", "{{json .}}").CombinedOutput(); err != nil {
-			why = append(why, n+" does not work: "+lastLines(out))
+		cmd := exec.CommandContext(ctx, exe, "info", "--format", "{{json .}}")
+		var errs bytes.Buffer
+		cmd.Stderr = &errs // what it prints besides is long and says nothing
+		if err := cmd.Run(); err != nil {
+			if errs.Len() == 0 {
+				errs.WriteString(err.Error())
+			}
+			why = append(why, n+" does not work: "+lastLines(errs.Bytes()))
 			continue
 		}
 		return exe, nil

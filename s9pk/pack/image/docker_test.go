@@ -19,7 +19,7 @@ func standIn(t *testing.T, name, archive string) (log string) {
 	script := `#!/bin/sh
 echo "$*" >> ` + log + `
 case "$1 $2" in
-"info --format") [ "$BROKEN" ] && { echo "no engine" >&2; exit 1; }; echo '{}';;
+"info --format") [ "$BROKEN" ] && { echo '{"Client":{}}'; echo "no engine" >&2; exit 1; }; echo '{}';;
 "create "*) echo container1;;
 "container inspect") echo '"sha256:1234"';;
 "rm "*|"rmi "*) ;;
@@ -69,4 +69,5 @@ func TestDocker(t *testing.T) { // changes PATH: not parallel
 	_, err := Build(context.Background(), build, Options{Arch: "x86_64", Dir: dir, CacheDir: t.TempDir(), Tool: "docker"})
 	require.ErrorIs(t, err, ErrTool)
 	require.ErrorContains(t, err, "docker does not work: no engine")
+	require.NotContains(t, err.Error(), "Client")
 }
