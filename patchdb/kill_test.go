@@ -136,13 +136,13 @@ func writerCommand(t *testing.T, path string, prefix ...string) *exec.Cmd {
 }
 
 // A writer process is killed at any moment, again and again, on one database.
-// PATCHDB_KILLS says how often.
+// PATCHDB_KILLS says how often; see killRounds.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	r := seeded(t)
 	path := filepath.Join(crashDir(t), "a.db")
 	var acked writers
-	for round := range rounds(t, "PATCHDB_KILLS", 1000) {
+	for round := range rounds(t, "PATCHDB_KILLS", killRounds) {
 		cmd := writerCommand(t, path)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
