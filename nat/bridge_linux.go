@@ -22,7 +22,7 @@ const (
 // The port is found by the target's hardware address. A target that was never
 // heard of is asked for; when it answers later, the monitor comes back here.
 func (c *Controller) wantedPorts() (map[uint32]bool, error) {
-	hops := c.nextHops()
+	hops := c.nextHops(c.plan)
 	out := map[uint32]bool{}
 	c.watchNeighbours.Store(len(hops) > 0)
 	if len(hops) == 0 {
@@ -30,20 +30,14 @@ func (c *Controller) wantedPorts() (map[uint32]bool, error) {
 		return out, nil
 	}
 	for try := range resolveTries {
-		neighbours, err := c.neighbours()
-		if err != nil {
-			return nil, err
-		}
-		ports, err := c.forwardingTable()
+		ports, err := c.portsOf(c.plan.env.Links)
 		if err != nil {
 			return nil, err
 		}
 		waiting := false
 		for bridge, addrs := range hops {
 			for _, addr := range addrs {
-				mac, ok := neighbours[neighbour{bridge, addr}]
-				port := ports[bridgePort{bridge, mac}]
-				if ok && port != 0 {
+				if port := ports(bridge, addr); port != 0 {
 					out[uint32(port)] = true
 					delete(c.asked, addr)
 					continue
@@ -66,6 +60,23 @@ func (c *Controller) wantedPorts() (map[uint32]bool, error) {
 		time.Sleep(resolvePause) // for the answer of a neighbour that is there
 	}
 	return out, nil
+}
+
+// portsOf returns a function that finds the port of a bridge behind which a
+// neighbour is, 0 when that is not known.
+func (c *Controller) portsOf(links map[int]Link) (func(bridge int, addr netip.Addr) int, error) {
+	neighbours, err := c.neighbours()
+	if err != nil {
+		return nil, err
+	}
+	ports, err := c.forwardingTable(links)
+	return func(bridge int, addr netip.Addr) int {
+		mac, ok := neighbours[neighbour{bridge, addr}]
+		if !ok {
+			return 0
+		}
+		return ports[bridgePort{bridge, mac}]
+	}, err
 }
 
 type neighbour struct {
@@ -106,7 +117,7 @@ func (c *Controller) neighbours() (map[neighbour]string, error) {
 }
 
 // forwardingTable returns behind which port of which bridge a hardware address is.
-func (c *Controller) forwardingTable() (map[bridgePort]int, error) {
+func (c *Controller) forwardingTable(links map[int]Link) (map[bridgePort]int, error) {
 	out := map[bridgePort]int{}
 	body := make([]byte, ndmSize)
 	body[0] = unix.AF_BRIDGE
@@ -125,7 +136,7 @@ func (c *Controller) forwardingTable() (map[bridgePort]int, error) {
 			}
 		}
 		port := int(int32(binary.NativeEndian.Uint32(m.body[4:])))
-		if master != 0 && port != master && c.plan.env.Links[port].Master == master {
+		if master != 0 && port != master && links[port].Master == master {
 			out[bridgePort{master, mac}] = port
 		}
 	})

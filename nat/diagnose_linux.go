@@ -20,8 +20,10 @@ var familyNames = map[byte]string{nfprotoInet: "inet", nfprotoIPv4: "ip", nfprot
 
 // Diagnose looks for what keeps forwards from working although our table is as
 // it should be: chains of other programs that drop what was translated (a drop
-// in any table is final), forwarding switched off, targets without a route. It
-// changes nothing. An empty list means that nothing was found.
+// in any table is final), forwarding switched off, targets without a route, and
+// a hairpin mode or route_localnet that is missing, because another program
+// switched it off or the target came after the process that applied had ended.
+// It changes nothing. An empty list means that nothing was found.
 func (c *Controller) Diagnose(ctx context.Context) ([]Finding, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -56,7 +58,38 @@ func (c *Controller) Diagnose(ctx context.Context) ([]Finding, error) {
 	}
 	forwards := forwardsOf(elements)
 	out = append(out, c.forwardingOff(forwards)...)
-	return append(out, unroutable(forwards, &env)...), nil
+	out = append(out, unroutable(forwards, &env)...)
+	missing, err := c.missingSettings(forwards, env)
+	return append(out, missing...), err
+}
+
+// missingSettings reports what forwards need outside our table and do not have.
+func (c *Controller) missingSettings(forwards []Forward, env Environment) (out []Finding, err error) {
+	p, err := newPlan(Config{Forwards: forwards}, env)
+	if err != nil {
+		return nil, nil // someone edited our table; the next Apply mends it
+	}
+	ports, err := c.portsOf(env.Links)
+	if err != nil {
+		return nil, err
+	}
+	for bridge, addrs := range c.nextHops(p) {
+		for _, addr := range addrs {
+			if link, ok := env.Links[ports(bridge, addr)]; ok && !link.Hairpin {
+				out = append(out, Finding{true, "bridge port " + link.Name, fmt.Sprintf("has no hairpin mode although bridge netfilter is on, so %s does not reach itself by an outside address; applying the forwards again sets it", addr)})
+			}
+		}
+	}
+	for index := range p.wantedLocalnet() {
+		name := env.Links[int(index)].Name
+		if on, err := c.localnet(name); err == nil && !on {
+			out = append(out, Finding{true, "link " + name, "has no route_localnet, so forwards of a loopback address do not work; applying the forwards again sets it"})
+		}
+	}
+	slices.SortFunc(out, func(a, b Finding) int {
+		return cmp.Or(strings.Compare(a.Subject, b.Subject), strings.Compare(a.Problem, b.Problem))
+	})
+	return out, nil
 }
 
 // foreignDrops judges every base chain that is not ours.

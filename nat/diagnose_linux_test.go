@@ -76,3 +76,37 @@ func TestDiagnose(t *testing.T) {
 	require.Len(t, found, 1)
 	require.Equal(t, "target 172.31.0.9", found[0].Subject)
 }
+
+// TestDiagnoseSettings takes away what forwards need outside the table after
+// the process that had applied them ended: check names it, Apply mends it.
+func TestDiagnoseSettings(t *testing.T) {
+	t.Parallel()
+	n := newSite(t, "bridge")
+	n.s.BridgeRules(true)
+	n.a.Serve(at(addrA["4"], 8080))
+	cfg := nat.Config{Forwards: []nat.Forward{
+		{Name: "web", Source: at(wanAddr["4"], 5000), Target: nat.Target{Addr: addrA["4"], Prefix: 24, Port: 8080}},
+		{Name: "loop", Source: netip.MustParseAddrPort("127.0.0.1:5000"), Target: nat.Target{Addr: addrA["4"], Prefix: 24, Port: 8080}},
+	}}
+	first := controller(t, n.s)
+	apply(t, first, cfg)
+	require.NoError(t, first.Close())
+	c := controller(t, n.s)
+	found, err := c.Diagnose(context.Background())
+	require.NoError(t, err)
+	require.Empty(t, found)
+	n.s.Run("ip", "link", "set", "vA", "type", "bridge_slave", "hairpin", "off")
+	n.s.Sysctl("net.ipv4.conf.br0.route_localnet", "0")
+	fails(t, n.a, "tcp", at(wanAddr["4"], 5000))
+	found, err = c.Diagnose(context.Background())
+	require.NoError(t, err)
+	require.Len(t, found, 2)
+	require.Equal(t, "bridge port vA", found[0].Subject)
+	require.Equal(t, "link br0", found[1].Subject)
+	apply(t, c, cfg)
+	found, err = c.Diagnose(context.Background())
+	require.NoError(t, err)
+	require.Empty(t, found)
+	sees(t, n.a, "tcp", at(wanAddr["4"], 5000), gateway["4"])
+	sees(t, n.s, "tcp", netip.MustParseAddrPort("127.0.0.1:5000"), gateway["4"])
+}

@@ -45,7 +45,7 @@ func (c *Controller) beforeSwitch() error {
 	if err != nil {
 		return err
 	}
-	c.wanted = map[string]map[uint32]bool{setPorts: ports, setLocalnet: c.wantedLocalnet()}
+	c.wanted = map[string]map[uint32]bool{setPorts: ports, setLocalnet: c.plan.wantedLocalnet()}
 	for index := range c.wanted[setLocalnet] {
 		name := c.plan.env.Links[int(index)].Name
 		on, err := c.localnet(name)
@@ -185,10 +185,10 @@ func (c *Controller) commitRecord(b *batch) error {
 }
 
 // wantedLocalnet lists the links that lead to targets of loopback forwards.
-func (c *Controller) wantedLocalnet() map[uint32]bool {
+func (p *plan) wantedLocalnet() map[uint32]bool {
 	out := map[uint32]bool{}
-	for name := range c.plan.loopback {
-		if r, ok := c.plan.env.route(c.plan.byName[name].Target.Addr); ok {
+	for name := range p.loopback {
+		if r, ok := p.env.route(p.byName[name].Target.Addr); ok {
 			out[uint32(r.Link)] = true
 		}
 	}
@@ -241,9 +241,9 @@ func (c *Controller) bridgeRules() (call [2]bool) {
 
 // nextHops lists, by bridge, the neighbours that targets are reached by, where
 // frames on that bridge visit the rules of their family.
-func (c *Controller) nextHops() map[int][]netip.Addr {
+func (c *Controller) nextHops(p *plan) map[int][]netip.Addr {
 	bridged := false
-	for _, l := range c.plan.env.Links {
+	for _, l := range p.env.Links {
 		bridged = bridged || l.Kind == "bridge"
 	}
 	if !bridged {
@@ -251,12 +251,12 @@ func (c *Controller) nextHops() map[int][]netip.Addr {
 	}
 	call := c.bridgeRules()
 	out := map[int][]netip.Addr{}
-	for addr := range c.plan.targets {
-		r, ok := c.plan.env.route(addr)
+	for addr := range p.targets {
+		r, ok := p.env.route(addr)
 		if !ok {
 			continue
 		}
-		fam, link := 0, c.plan.env.Links[r.Link]
+		fam, link := 0, p.env.Links[r.Link]
 		if addr.Is6() {
 			fam = 1
 		}

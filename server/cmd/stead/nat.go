@@ -47,6 +47,9 @@ func newNATCommand() *cobra.Command {
 	cmd.AddCommand(&cobra.Command{
 		Use:   "apply FILE",
 		Short: "Make the forwards in FILE (JSON, - for standard input) the ones in force",
+		Long: "Make the forwards in FILE (JSON, - for standard input) the ones in force.\n\n" +
+			"The rules stay when the command ends. What depends on links and bridge ports is\n" +
+			"as it was found: after targets moved, apply again; check tells when to.",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cmd.SilenceUsage = true
