@@ -38,7 +38,9 @@ and may add "files" (a folder laid over it), "env", "user", "workdir",
 "entrypoint" and "cmd". Files that lie ready as images/ARCH/ID.squashfs, .json
 and .env are taken as they are.
 
-SOURCE_DATE_EPOCH, where set, is the time of all files in the package.`,
+Equal projects give equal packages. The files of images made of a folder keep
+their times; with SOURCE_DATE_EPOCH none is younger than that, and all other
+files of the package have that time, which is else the git commit's.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
