@@ -134,7 +134,7 @@ func (m *Manager) Claim(ctx context.Context, from netip.Addr, code, password str
 		if err := m.throttle.take(from); err != nil {
 			return err
 		}
-		m.log.Warn("claim refused", "client", from.String())
+		m.log.Warn("claim refused", "client", origin(from))
 		return problem.New(403, CodeClaimCode, "the claim code is wrong; the server's console shows it").
 			WithField("body.code", "not the claim code", nil)
 	}
@@ -156,7 +156,7 @@ func (m *Manager) Claim(ctx context.Context, from netip.Addr, code, password str
 	m.mu.Lock()
 	m.hash, m.code = hash, ""
 	m.mu.Unlock()
-	m.log.Info("claimed", "client", from.String())
+	m.log.Info("claimed", "client", origin(from))
 	if err := removeFile(m.claimFile); err != nil {
 		m.log.Error("claim code stays", "err", err) // harmless: it claims nothing any more
 	}
@@ -198,7 +198,7 @@ func (m *Manager) SignIn(ctx context.Context, from netip.Addr, password, name st
 	if changed {
 		return nil, "", m.wrong(from, "body.password")
 	}
-	m.log.Info("signed in", "client", from.String(), "session", s.ID)
+	m.log.Info("signed in", "client", origin(from), "session", s.ID)
 	return s, token, nil
 }
 
@@ -235,7 +235,7 @@ func (m *Manager) check(ctx context.Context, from netip.Addr, location, password
 }
 
 func (m *Manager) wrong(from netip.Addr, location string) error {
-	m.log.Warn("wrong password", "client", from.String())
+	m.log.Warn("wrong password", "client", origin(from))
 	return problem.New(401, CodeWrongPassword, "the password is wrong").WithField(location, "wrong password", nil)
 }
 
@@ -285,7 +285,7 @@ func (m *Manager) ChangePassword(ctx context.Context, from netip.Addr, local boo
 	m.hash = hash
 	m.mu.Unlock()
 	m.forget(others)
-	m.log.Info("password changed", "client", from.String())
+	m.log.Info("password changed", "client", origin(from))
 	return nil
 }
 
@@ -418,4 +418,12 @@ func clip(s string, n int) string {
 		s = strings.ToValidUTF8(s[:n], "")
 	}
 	return s
+}
+
+// origin is where a request comes from, in a log's words.
+func origin(from netip.Addr) string {
+	if !from.IsValid() {
+		return "local"
+	}
+	return from.String()
 }

@@ -58,6 +58,7 @@ func (m *Manager) Uninstall(ctx context.Context, id string, soft, force bool) (o
 			m.tell(id, "Removing failed", err)
 			return nil, err
 		}
+		job.Progress("files", removeSteps, removeSteps, operation.Steps)
 		m.log.Info("removed", "package", id)
 		return nil, nil
 	})
