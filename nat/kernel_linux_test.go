@@ -267,3 +267,31 @@ func TestErrors(t *testing.T) {
 	_, err = New(Options{Table: "a\"b"})
 	require.ErrorIs(t, err, ErrInvalid)
 }
+
+// TestGuardComesFirst asks what stands when route_localnet is about to be
+// switched on, where a process may be killed: the guard is in force.
+func TestGuardComesFirst(t *testing.T) {
+	inNamespace(t, "nft", "ip")
+	for _, args := range []string{"link add br0 type bridge", "addr add 10.0.3.1/24 dev br0", "link set br0 up"} {
+		require.NoError(t, exec.Command("ip", strings.Fields(args)...).Run())
+	}
+	loop := Config{Forwards: []Forward{{Name: "loop", Source: ap("127.0.0.1:5000"), Target: Target{ad("10.0.3.5"), 24, 80}}}}
+	for name, before := range map[string]Config{"no table": {}, "forwards of another process": goldenConfig()} {
+		c := open(t)
+		ctx := context.Background()
+		require.NoError(t, c.CleanUp(ctx))
+		if len(before.Forwards) > 0 {
+			require.NoError(t, c.Apply(ctx, before))
+			require.NoError(t, exec.Command("nft", "flush chain inet selfstead guard").Run())
+		}
+		d := open(t)
+		require.NoError(t, d.loadRecords(), name)
+		require.NoError(t, d.note(setLocalnet, 2, "br0"), name)
+		out, err := exec.Command("nft", "list", "chain", "inet", "selfstead", "guard").CombinedOutput()
+		require.NoError(t, err, "%s: %s", name, out)
+		require.Equal(t, 1, strings.Count(string(out), "ip daddr 127.0.0.0/8 drop"), name)
+		require.NoError(t, d.Apply(ctx, loop), name)
+		holds(t, d, loop, name)
+		require.NoError(t, d.CleanUp(ctx), name)
+	}
+}

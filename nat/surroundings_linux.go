@@ -144,7 +144,8 @@ func (c *Controller) undo(set string, index uint32, note string) error {
 
 // note writes an element to a record set, making table and set where needed.
 func (c *Controller) note(set string, index uint32, name string) error {
-	if _, ok := c.records[set][index]; ok {
+	unguarded := set == setLocalnet && c.gen == 0 // whether the guard is there is not known
+	if _, ok := c.records[set][index]; ok && !unguarded {
 		return nil
 	}
 	b := newBatch(c.table, 0)
@@ -156,10 +157,33 @@ func (c *Controller) note(set string, index uint32, name string) error {
 	}
 	k := keyed{string(nativeUint32(index)), value{note: note(name, "")}}
 	b.elements(unix.NFT_MSG_NEWSETELEM, set, 0, false, []keyed{k})
+	if unguarded { // the sysctl must not be without it
+		if err := c.addGuard(b); err != nil {
+			return err
+		}
+	}
 	if err := c.commitRecord(b); err != nil {
 		return err
 	}
 	c.records[set][index] = k.note
+	return nil
+}
+
+// addGuard writes the guard chain anew, whatever was in it.
+func (c *Controller) addGuard(b *batch) error {
+	for i := range c.chains {
+		guard := &c.chains[i]
+		if guard.name != chainGuard {
+			continue
+		}
+		b.addChain(guard)
+		b.flushChain(guard.name)
+		for j := range guard.rules {
+			if err := b.addRule(guard.name, &guard.rules[j]); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
