@@ -65,6 +65,9 @@ func newInspectCommand() *cobra.Command {
 			switch {
 			case errors.Is(err, fs.ErrNotExist), errors.Is(err, s9pk.ErrMissing), errors.Is(err, s9pk.ErrKind):
 				text = nil
+			case err != nil && lenient:
+				fmt.Fprintln(cmd.ErrOrStderr(), "warning: "+oneLine{err}.Error())
+				text = nil
 			case err != nil:
 				return err
 			}

@@ -116,6 +116,8 @@ func TestS9pkFixtures(t *testing.T) {
 			out, errs, status = runS9pk("inspect", "--json", file)
 			if openErr != nil {
 				require.Equal(t, exitUntrusted, status, errs)
+				_, errs, status = runS9pk("inspect", "--lenient", "--json", file)
+				require.Equal(t, errors.Is(openErr, s9pk.ErrUnsafe), status == 0, "%s", errs)
 				return
 			}
 			if status != 0 {
