@@ -71,7 +71,7 @@ func (r Range) Last() uint16 { return r.First + uint16(r.count()-1) }
 func (r Range) count() int { return max(r.Count, 1) }
 
 func (r Range) check() error {
-	if r.First == 0 || r.Count < 0 || int(r.First)+r.count()-1 > 65535 {
+	if r.First == 0 || r.Count < 0 || r.count() > 65536-int(r.First) {
 		return fmt.Errorf("%w: %d ports from %d", ErrRange, r.count(), r.First)
 	}
 	return nil

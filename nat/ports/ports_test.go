@@ -3,6 +3,7 @@ package ports
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -53,7 +54,7 @@ func TestRangeEnds(t *testing.T) {
 	require.NoError(t, a.Reserve("x", Range{65000, 536}))
 	require.Equal(t, uint16(65535), Range{65000, 536}.Last())
 	require.NoError(t, a.Release("x", Range{65000, 536}))
-	for _, r := range []Range{{65000, 537}, {0, 1}, {65535, 2}, {1000, -1}, {1, 65536}} {
+	for _, r := range []Range{{65000, 537}, {0, 1}, {65535, 2}, {1000, -1}, {1, 65536}, {1000, math.MaxInt}} {
 		require.ErrorIs(t, a.Reserve("x", r), ErrRange, r)
 		require.ErrorIs(t, a.Release("x", r), ErrRange, r)
 	}
