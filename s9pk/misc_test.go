@@ -326,6 +326,27 @@ func TestWriterRefuses(t *testing.T) {
 			t.Errorf("%s: left behind: %v, %v", name, left, err)
 		}
 	}
+	for name, c := range map[string]struct {
+		paths []string
+		want  error
+	}{
+		"deep": {[]string{strings.Repeat("d/", 17) + "f"}, s9pk.ErrUnsafe}, "as deep as may be": {[]string{strings.Repeat("d/", 16) + "f"}, nil},
+	} {
+		root := merkle.NewDirectory()
+		for _, p := range c.paths {
+			if _, err := root.Put(p, s9pk.Bytes(nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var out bytes.Buffer
+		err := s9pk.Write(&out, root, key, s9pk.WriteOptions{})
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, oerr := open(out.Bytes(), s9pk.Options{}); err == nil && oerr != nil {
+			t.Errorf("%s: written and refused: %v", name, oerr)
+		}
+	}
 	a := s9pktest.Archive(t, s9pktest.Spec{})
 	changed := a.Root().Clone()
 	if _, err := changed.Put("new", s9pk.Bytes([]byte("x"))); err != nil {

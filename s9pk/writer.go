@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"sync"
 
 	"github.com/selfstead/selfstead/s9pk/merkle"
@@ -276,6 +277,9 @@ func (j *job) seal() (head []byte, places []*place, err error) {
 		}
 		h = &Header{Signer: keep.Signer, Signature: keep.Signature, Commitment: keep.Commitment}
 	} else {
+		if err := checkNew(j.root); err != nil {
+			return nil, nil, err
+		}
 		if h.Signer, err = PublicKey(j.key); err != nil {
 			return nil, nil, err
 		}
@@ -289,6 +293,18 @@ func (j *job) seal() (head []byte, places []*place, err error) {
 	}
 	h.TablePosition, h.TableSize = HeaderSize, places[0].size
 	return h.append(make([]byte, 0, HeaderSize)), places, nil
+}
+
+// checkNew refuses to sign directories deeper than Open follows. A root table
+// above 1 MiB is signed as the reference does it; reading it takes its commitment.
+func checkNew(root *merkle.Directory) error {
+	most := Options{}.limits().Depth
+	return root.Walk(func(path string, e *merkle.Entry) error {
+		if e.Kind == merkle.KindDirectory && strings.Count(path, "/") >= most {
+			return &EntryError{Op: "write", Path: path, Offset: -1, Err: fmt.Errorf("%w: more than %d directories in one another", ErrUnsafe, most)}
+		}
+		return nil
+	})
 }
 
 // checkSealed refuses directories that Open would refuse.
