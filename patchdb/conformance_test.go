@@ -63,3 +63,39 @@ func mustParse(t testing.TB, b []byte) tree.Node {
 	}
 	return n
 }
+
+// FuzzApply: no document and patch make it panic, and what comes out is a
+// document; the one that went in stays as it was.
+func FuzzApply(f *testing.F) {
+	f.Add([]byte(`{"a":[1,{"b~/":2}]}`), []byte(`[{"op":"move","from":"/a/1/b~0~1","path":"/a/-"},{"op":"copy","from":"","path":"/c"},{"op":"test","path":"/c/a/0","value":1}]`))
+	f.Add([]byte(`[]`), []byte(`[{"op":"add","path":"/18446744073709551616","value":null},{"op":"remove","path":""},{"op":"replace","path":"/-1","value":1e5}]`))
+	f.Fuzz(func(t *testing.T, doc, text []byte) {
+		n, err := tree.Parse(doc)
+		if err != nil {
+			return
+		}
+		before := tree.Encode(n)
+		patch, err := ParsePatch(text)
+		if err != nil {
+			return
+		}
+		e := editor{root: n}
+		err = e.patch(patch)
+		if string(tree.Encode(n)) != string(before) {
+			t.Fatalf("%s became %s", before, tree.Encode(n))
+		}
+		if err != nil || e.root.Size() > 1<<20 {
+			return
+		}
+		got := mustParse(t, tree.Encode(e.root))
+		if !tree.Equal(got, e.root) {
+			t.Fatalf("%s reads back as another", tree.Encode(e.root))
+		}
+		// The operations that a revision keeps lead there too.
+		_, kept := encodeOps(e.ops)
+		replay := editor{root: n}
+		if err := replay.patch(kept); err != nil || !tree.Equal(replay.root, got) {
+			t.Fatalf("kept %v: %v", kept, err)
+		}
+	})
+}
