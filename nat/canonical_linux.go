@@ -12,6 +12,7 @@ import (
 var registerAttrs = map[string][]uint16{
 	"payload": {1, 5}, "meta": {1, 3}, "cmp": {1}, "lookup": {2, 3}, "bitwise": {1, 2},
 	"ct": {1, 4}, "nat": {3, 4, 5, 6}, "fib": {1}, "immediate": {1},
+	"rt": {1}, "byteorder": {1, 2}, "exthdr": {1, 7},
 }
 
 // canonicalExprs brings a rule's expressions into one form, whether they were
@@ -76,6 +77,8 @@ func writeCanonical(out *bytes.Buffer, name string, data []byte) {
 		}
 	case "masq":
 		zero(1)
+	case "exthdr":
+		zero(unix.NFTA_EXTHDR_FLAGS)
 	case "payload":
 		zero(6)
 		zero(7)

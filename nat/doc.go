@@ -55,6 +55,9 @@
 //     does not send a frame back where it came from; it is put back when no
 //     longer needed. A target that was never heard of is asked for by ARP or
 //     neighbour discovery.
+//   - TCP segments of clients elsewhere fit the narrower of the two links (a
+//     tunnel, say), also where nobody hears the ICMP errors that would say so:
+//     SYNs that pass through announce no more.
 //   - Flows of a forward that goes, leads elsewhere or is closed to their source
 //     are deleted in the same Apply, and no others.
 //   - Forwarding must be on, links and addresses are the caller's, and other

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -396,4 +397,40 @@ func TestPinnedClient(t *testing.T) {
 			return err == nil && seen.Addr() == lanHost[fam]
 		}, soon, 10*time.Millisecond)
 	}
+}
+
+// TestSegmentsFit has a target behind a narrow link and nobody who tells: large
+// first flights arrive in both directions all the same.
+func TestSegmentsFit(t *testing.T) {
+	t.Parallel()
+	nattest.Require(t, "nft")
+	n := newSite(t, "point-to-point")
+	n.s.IP("link set vA mtu 1300")
+	n.s.Nft(`table inet silent {
+	chain output {
+		type filter hook output priority 0;
+		icmp type destination-unreachable drop
+		icmpv6 type packet-too-big drop
+	}
+}
+`)
+	c := controller(t, n.s)
+	apply(t, c, publish(map[string]int{"4": 32, "6": 128}))
+	talk := func(client *nattest.Space, fam string, limit time.Duration) error {
+		f, err := client.Open(nattest.Dialer{Network: "tcp"}, at(wanAddr[fam], 5000))
+		require.NoError(t, err)
+		defer f.Close()
+		_, err = f.Seen(5 * time.Second)
+		require.NoError(t, err)
+		return f.Echo(strings.Repeat("hello ", 1000)+".", limit)
+	}
+	for _, fam := range families {
+		n.a.Serve(at(addrA[fam], 8080))
+		for _, client := range []*nattest.Space{n.l, n.i, n.b, n.a} {
+			require.NoError(t, talk(client, fam, 5*time.Second), "%s, IPv%s", client.Name, fam)
+		}
+	}
+	// It is our rule that does it.
+	n.s.Run("nft", "flush", "chain", "inet", "selfstead", "forward")
+	require.Error(t, talk(n.l, "4", time.Second))
 }

@@ -78,8 +78,10 @@ func layout(bit int) []chainDef {
 	post := chainDef{name: "postrouting", nat: true, hook: hookPostrouting, priority: prioritySrcNAT}
 	guard := chainDef{name: chainGuard, hook: hookPrerouting, priority: priorityRaw}
 
+	// tcp flags & (syn | rst) == syn ct label <ours> tcp option maxseg size set rt mtu
 	// ct direction reply accept; ct label <ours> accept
 	fwd.rules = append(fwd.rules,
+		ruleDef{"segments fit both links", cat(synOnly(), ours(bit), clamp())},
 		ruleDef{"replies", cat(ctDirection(ctDirReply), accept())},
 		ruleDef{"translated by us", cat(ours(bit), accept())})
 	// ct label <ours> fib saddr type local masquerade
@@ -244,6 +246,22 @@ func ctDirection(dir byte) []expr.Any {
 func fromLocal() []expr.Any {
 	return []expr.Any{&expr.Fib{Register: regKey, ResultADDRTYPE: true, FlagSADDR: true},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: regKey, Data: nativeUint32(rtnLocal)}}
+}
+
+// synOnly matches the first TCP packet of either direction.
+func synOnly() []expr.Any {
+	return []expr.Any{l4proto(regKey), &expr.Cmp{Op: expr.CmpOpEq, Register: regKey, Data: []byte{protoTCP}},
+		payload(expr.PayloadBaseTransportHeader, 13, 1, regKey),
+		&expr.Bitwise{SourceRegister: regKey, DestRegister: regKey, Len: 1, Mask: []byte{0x06}, Xor: []byte{0}},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: regKey, Data: []byte{0x02}}}
+}
+
+// clamp lowers the segment size that a SYN announces to what the narrower of
+// the two routes takes.
+func clamp() []expr.Any {
+	return []expr.Any{&expr.Rt{Register: regKey, Key: expr.RtTCPMSS},
+		&expr.Byteorder{SourceRegister: regKey, DestRegister: regKey, Op: expr.ByteorderHton, Len: 2, Size: 2},
+		&expr.Exthdr{SourceRegister: regKey, Type: 2, Offset: 2, Len: 2, Op: expr.ExthdrOpTcpopt}}
 }
 
 func loopback4(offset uint32) []expr.Any {
