@@ -111,6 +111,7 @@ func Create(path string, d Dump, o Options) (*DB, error) { return open(path, &d,
 func open(path string, first *Dump, o Options) (*DB, error) {
 	if o.fs == nil {
 		o.fs = vfs.OS
+		path = target(path)
 	}
 	if o.ReadOnly && first != nil {
 		return nil, &FileError{"create", path, -1, fmt.Errorf("%w: Options.ReadOnly", ErrInvalid)}
@@ -237,7 +238,8 @@ func (l *loader) record(r wal.Record) error {
 	return nil
 }
 
-// Path is the file's path as it was given to Open.
+// Path is the file's path as it was given to Open, or where that leads if it is
+// a symbolic link.
 func (db *DB) Path() string { return db.path }
 
 // Recovered says what Open found in the file.

@@ -436,6 +436,48 @@ func TestModel(t *testing.T) {
 	}
 }
 
+// A symbolic link to a database stays one, and both names lead to the same.
+func TestSymbolicLink(t *testing.T) {
+	t.Parallel()
+	dir, other := t.TempDir(), t.TempDir()
+	path, link := filepath.Join(dir, "a.db"), filepath.Join(other, "link.db")
+	db, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, db, "", 1)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	if db, err = Open(link, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	put(t, db, "", 2)
+	if err := db.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	put(t, db, "", 3)
+	if _, err := Open(path, Options{}); !errors.Is(err, ErrLocked) {
+		t.Errorf("the other name: %v", err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Lstat(link); err != nil || st.Mode().Type() != os.ModeSymlink {
+		t.Errorf("%v %v", st, err)
+	}
+	if db, err = Open(path, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	defer closeChecked(t, db)
+	if got := text(t, db, ""); got != "3" {
+		t.Errorf("%s under the database's own name", got)
+	}
+}
+
 func TestClosed(t *testing.T) {
 	t.Parallel()
 	db := openTest(t, Options{})

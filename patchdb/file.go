@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 
 	"github.com/selfstead/selfstead/patchdb/internal/tree"
 	"github.com/selfstead/selfstead/patchdb/internal/vfs"
@@ -15,6 +17,18 @@ import (
 // it is complete and takes the database's name. One that a crash left is
 // removed by the next Open.
 const newSuffix = ".new"
+
+// target is where a symbolic link leads. A compaction gives its file the
+// database's name: it must not take the link's place and leave the old file
+// under the other name.
+func target(path string) string {
+	if st, err := os.Lstat(path); err == nil && st.Mode()&fs.ModeSymlink != 0 {
+		if to, err := filepath.EvalSymlinks(path); err == nil {
+			return to
+		}
+	}
+	return path
+}
 
 // openFile opens and locks the file at path, creating it where allowed.
 func openFile(path string, first *Dump, o Options) (vfs.File, error) {
