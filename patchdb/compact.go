@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"github.com/selfstead/selfstead/patchdb/internal/tree"
+	"github.com/selfstead/selfstead/patchdb/internal/vfs"
 	"github.com/selfstead/selfstead/patchdb/internal/wal"
 )
 
@@ -130,6 +131,11 @@ func (db *DB) compact(ctx context.Context) (err error) {
 			db.fs.Remove(db.path + newSuffix)
 		}
 	}()
+	if h, ok := f.(vfs.Inheriter); ok {
+		if err := h.Inherit(old.File); err != nil {
+			return err
+		}
+	}
 	l, err := wal.NewFile(f, newSalt(), uint64(st.id), func(add func([]byte) error) error {
 		return tree.Stream(st.root, streamPiece, func(b []byte) error {
 			if ctx.Err() != nil {

@@ -24,3 +24,22 @@ func (f osFile) Lock() error {
 		return &os.PathError{Op: "flock", Path: f.Name(), Err: err}
 	}
 }
+
+// Inherit gives f the permissions, and as far as this process may the owner, of
+// the file that it is to replace.
+func (f osFile) Inherit(from File) error {
+	of, ok := from.(osFile)
+	if !ok {
+		return nil
+	}
+	st, err := of.Stat()
+	if err != nil {
+		return err
+	}
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		if err := f.Chown(int(sys.Uid), int(sys.Gid)); err != nil && !errors.Is(err, os.ErrPermission) {
+			return err
+		}
+	}
+	return f.Chmod(st.Mode().Perm())
+}

@@ -43,3 +43,8 @@ type File interface {
 	// Lock takes the file for this process until Close, or fails with ErrLocked.
 	Lock() error
 }
+
+// Inheriter is a File that can take over another's permissions and owner.
+type Inheriter interface {
+	Inherit(from File) error
+}
