@@ -44,6 +44,8 @@
 //     ([Forward].AllowFrom) cannot be walked around by whoever has a route. Give
 //     the subnet that holds the siblings that may talk to a target directly; a
 //     drop is final, whatever another table accepts.
+//     A target that is an address of this host is not guarded so: what comes in
+//     there is not forwarded, and whoever listens on it decides.
 //   - The host itself and the target's own subnet may always use a restricted
 //     forward. Clients that may not are answered as if it did not exist.
 //   - A loopback address (127.0.0.0/8) can be published for this host's own
@@ -59,7 +61,8 @@
 //     tunnel, say), also where nobody hears the ICMP errors that would say so:
 //     SYNs that pass through announce no more.
 //   - Flows of a forward that goes, leads elsewhere or is closed to their source
-//     are deleted in the same Apply, and no others.
+//     are deleted in the same Apply, and no others. A flow does not say by which
+//     interface it came, so narrowing [Forward].AllowVia cuts none.
 //   - Forwarding must be on, links and addresses are the caller's, and other
 //     tables must let through what has "ct status dnat"; [Controller.Diagnose]
 //     finds what does not.

@@ -434,3 +434,29 @@ func TestSegmentsFit(t *testing.T) {
 	n.s.Run("nft", "flush", "chain", "inet", "selfstead", "forward")
 	require.Error(t, talk(n.l, "4", time.Second))
 }
+
+// TestTargetOnThisHost leads a forward to a server on the host itself: clients
+// keep their address, and the port stays reachable without the forward.
+func TestTargetOnThisHost(t *testing.T) {
+	t.Parallel()
+	n := newSite(t, "bridge")
+	n.s.BridgeRules(true)
+	c := controller(t, n.s)
+	var cfg nat.Config
+	for _, fam := range families {
+		n.s.Serve(at(lanAddr[fam], 8080))
+		cfg.Forwards = append(cfg.Forwards, nat.Forward{Name: "own" + fam, Source: at(wanAddr[fam], 5000),
+			Target: nat.Target{Addr: lanAddr[fam], Prefix: subnets[fam], Port: 8080}})
+	}
+	apply(t, c, cfg)
+	for _, fam := range families {
+		for _, network := range networks {
+			for client, want := range map[*nattest.Space]netip.Addr{n.i: wanHost[fam], n.l: lanHost[fam], n.a: addrA[fam]} {
+				sees(t, client, network, at(wanAddr[fam], 5000), want)
+			}
+			sees(t, n.a, network, at(lanAddr[fam], 8080), addrA[fam])
+			_, err := n.s.Ask(nattest.Dialer{Network: network}, at(wanAddr[fam], 5000))
+			require.NoError(t, err)
+		}
+	}
+}
