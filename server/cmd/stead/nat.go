@@ -50,7 +50,7 @@ func newNATCommand() *cobra.Command {
 		Long: "Make the forwards in FILE (JSON, - for standard input) the ones in force.\n\n" +
 			"The rules stay when the command ends. What depends on links and bridge ports is\n" +
 			"as it was found: after targets moved, apply again; check tells when to.",
-		Args:  cobra.ExactArgs(1),
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cmd.SilenceUsage = true
 			cfg, err := readForwards(cmd.InOrStdin(), args[0])
