@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/selfstead/selfstead/lxcrt"
+	"github.com/selfstead/selfstead/lxcrt/guest/node"
 	"github.com/selfstead/selfstead/patchdb"
 	"github.com/selfstead/selfstead/server/service/status"
 	"github.com/selfstead/selfstead/server/state"
@@ -160,9 +161,6 @@ type runtimeStatus struct {
 	Protocol    int     `json:"protocol"`
 }
 
-// runtimeProtocol is the protocol of the runtime that this server speaks.
-const runtimeProtocol = 1
-
 // adopt takes over a running container that an earlier process made. One that
 // would be made differently now, from a newer base image say, runs on and is
 // made anew at its next restart. Without a container, or when its runtime does
@@ -185,7 +183,7 @@ func (u *unit) adopt(ctx context.Context, keep state.ServiceKeep, b *bundle) (*i
 	run.recall()
 	run.follow()
 	s, err := run.status(ctx)
-	if err == nil && s.Protocol != runtimeProtocol {
+	if err == nil && s.Protocol != node.Protocol {
 		err = fmt.Errorf("service: its runtime speaks protocol %d", s.Protocol)
 	}
 	if err == nil {
