@@ -56,8 +56,8 @@ func NewClient(o Options) (*Client, error) {
 }
 
 // Map asks for a mapping. before, where not nil, is the mapping that this one
-// renews: the router is asked for the same port again. Errors: ErrInvalid;
-// ErrRefused with the reason of the last protocol that answered; ErrUnavailable
+// renews: the router is asked for the same port again. Errors: ErrInvalid, also
+// when the router is not a neighbour on the link of the local address; ErrRefused with the reason of the last protocol that answered; ErrUnavailable
 // when none did, after some seconds.
 func (c *Client) Map(ctx context.Context, r Request, before *Mapping) (Mapping, error) {
 	r, err := r.normal()
@@ -66,6 +66,9 @@ func (c *Client) Map(ctx context.Context, r Request, before *Mapping) (Mapping, 
 	}
 	if before != nil && before.Outside.Port() != 0 {
 		r.External = before.Outside.Port()
+	}
+	if err := c.checkLink(); err != nil {
+		return Mapping{}, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -50,7 +50,7 @@ func TestInside(t *testing.T) {
 		if err == nil && o.Release {
 			err = c.Unmap(t.Context(), m)
 		}
-		fmt.Printf("answer %s %s %v\n", m.Via, m.Outside, err)
+		fmt.Printf("answer %s %s %s\n", m.Via, m.Outside, strings.ReplaceAll(fmt.Sprint(err), "\n", "; "))
 	}
 }
 

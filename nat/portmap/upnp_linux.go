@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/huin/goupnp"
 	"github.com/huin/goupnp/dcps/internetgateway2"
 	"github.com/huin/goupnp/httpu"
 	"github.com/huin/goupnp/soap"
@@ -51,22 +50,26 @@ func (c *Client) findIGD(ctx context.Context) (igd, error) {
 	if err != nil && len(answers) == 0 {
 		return nil, fmt.Errorf("%w: upnp: %w", ErrUnavailable, err)
 	}
+	control := c.controlClient()
 	for _, a := range answers {
 		loc, err := a.Location()
 		if err != nil || loc.Hostname() != c.o.Router.String() || !strings.Contains(a.Header.Get("ST"), "InternetGatewayDevice") {
 			continue
 		}
-		root, err := goupnp.DeviceByURLCtx(ctx, loc)
+		root, err := describe(ctx, &control, loc)
 		if err != nil {
 			return nil, fmt.Errorf("portmap: upnp: %w", err)
 		}
 		if list, err := internetgateway2.NewWANIPConnection2ClientsFromRootDevice(root, loc); err == nil && len(list) > 0 {
+			list[0].SOAPClient.HTTPClient = control
 			return list[0], nil
 		}
 		if list, err := internetgateway2.NewWANIPConnection1ClientsFromRootDevice(root, loc); err == nil && len(list) > 0 {
+			list[0].SOAPClient.HTTPClient = control
 			return list[0], nil
 		}
 		if list, err := internetgateway2.NewWANPPPConnection1ClientsFromRootDevice(root, loc); err == nil && len(list) > 0 {
+			list[0].SOAPClient.HTTPClient = control
 			return list[0], nil
 		}
 	}
