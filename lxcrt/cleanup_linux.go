@@ -63,6 +63,7 @@ func (r *Runtime) CleanUp(ctx context.Context, keep func(name string) bool) erro
 		if rec, err := readRecord(filepath.Join(r.o.Dir, e.Name())); err == nil {
 			endProcess(rec.Monitor)
 			endProcess(rec.Init)
+			r.awaitLogger(e.Name(), rec.Logger)
 		}
 	}
 	errs = append(errs, r.endMonitors(kept))

@@ -3,32 +3,51 @@ package lxcrt
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/selfstead/selfstead/lxcrt/internal/liblxc"
 )
 
-// seccompProfile refuses what no container needs and what has been a way out of
-// one before, even where the user namespace refuses it as well. It leaves mount,
-// unshare, setns, pivot_root and nested user namespaces alone, which a service's
-// subcontainers are made with.
-const seccompProfile = `2
-denylist
-reject_force_umount
-[all]
-kexec_load errno 1
-kexec_file_load errno 1
-open_by_handle_at errno 1
-init_module errno 1
-finit_module errno 1
-delete_module errno 1
-`
+// droppedCaps are the capabilities that no process of a container gets. All of
+// them are asked for in the host's own user namespace only, so that inside they
+// would be good for nothing; they are dropped all the same, that a fault of the
+// kernel finds one door less. What subcontainers are made with stays: sys_admin,
+// sys_chroot, setuid, setgid, setpcap, setfcap, mknod, net_admin.
+//
+// The system calls that are refused stand in internal/liblxc/confine.c: the
+// launcher binds itself by that filter, and PID 1 inherits it.
+var droppedCaps = []capability{
+	{"linux_immutable", 9}, {"sys_module", 16}, {"sys_rawio", 17}, {"sys_pacct", 20}, {"sys_time", 25},
+	{"audit_control", 30}, {"mac_override", 32}, {"mac_admin", 33}, {"syslog", 34}, {"wake_alarm", 35},
+	{"block_suspend", 36}, {"audit_read", 37}, {"perfmon", 38}, {"bpf", 39},
+}
+
+type capability struct {
+	name   string
+	number int
+}
+
+func capNumbers() []int {
+	var n []int
+	for _, c := range droppedCaps {
+		n = append(n, c.number)
+	}
+	return n
+}
+
+func capNames() string {
+	var n []string
+	for _, c := range droppedCaps {
+		n = append(n, c.name)
+	}
+	return strings.Join(n, " ")
+}
 
 // host is what the configuration depends on beside the Spec.
 type host struct {
 	dir      string // Options.Dir
 	parent   string // Options.CgroupParent
 	hook     string // the launcher's barrier before PID 1
-	seccomp  string // path of the profile
 	cgroup2  bool   // the unified layout has the controllers
 	apparmor bool
 }
@@ -58,7 +77,7 @@ func (h host) config(s Spec) []liblxc.Item {
 		{Key: "lxc.mount.auto", Value: "proc:rw sys:rw"},
 		{Key: "lxc.mount.entry", Value: "tmpfs dev/shm tmpfs rw,nosuid,nodev,create=dir 0 0"},
 		{Key: "lxc.mount.entry", Value: "mqueue dev/mqueue mqueue rw,nosuid,nodev,noexec,create=dir,optional 0 0"},
-		{Key: "lxc.seccomp.profile", Value: h.seccomp},
+		{Key: "lxc.cap.drop", Value: capNames()},
 		{Key: "lxc.cgroup.dir.monitor", Value: h.parent + "/" + s.Name + "/monitor"},
 		{Key: "lxc.cgroup.dir.monitor.pivot", Value: h.parent + "/" + s.Name + "/pivot"},
 		{Key: "lxc.cgroup.dir.container", Value: h.parent + "/" + s.Name + "/payload"},

@@ -24,8 +24,8 @@ func goldenSpec() Spec {
 
 func TestConfigGolden(t *testing.T) {
 	for name, h := range map[string]host{
-		"hybrid":  {dir: "/var/lib/x", parent: "x-1", hook: "HOOK", seccomp: "/var/lib/x/.seccomp"},
-		"unified": {dir: "/var/lib/x", parent: "x-1", hook: "HOOK", seccomp: "/var/lib/x/.seccomp", cgroup2: true, apparmor: true},
+		"hybrid":  {dir: "/var/lib/x", parent: "x-1", hook: "HOOK"},
+		"unified": {dir: "/var/lib/x", parent: "x-1", hook: "HOOK", cgroup2: true, apparmor: true},
 	} {
 		items := h.config(goldenSpec())
 		got := liblxc.Render(items)

@@ -36,6 +36,7 @@ type Container struct {
 type run struct {
 	monitor process
 	init    process
+	logger  process  // zero without Spec.Log
 	pidfd   *os.File // of init
 	userns  *os.File // of the container
 	done    chan struct{}
@@ -121,15 +122,32 @@ func (c *Container) start(ctx context.Context) (_ *run, monitorDone <-chan struc
 			return nil, nil, err
 		}
 		defer f.Close()
-		args.Output = f
+		args.Output, args.Errors = f, f
+	}
+	spec := c.spec
+	var lg *logger
+	if spec.Log != nil {
+		if lg, err = c.startLogger(); err != nil {
+			return nil, nil, err
+		}
+		args.Output, args.Errors, spec = lg.out, lg.err, spec.withConsole(lg.console)
 	}
 	m, err := launcher.Start(c.r.launch, args)
+	if lg != nil {
+		lg.letGo()
+	}
 	if err != nil {
+		if lg != nil {
+			<-lg.Done()
+		}
 		return nil, nil, err
 	}
 	defer m.Release()
 	rec := record{Boot: bootID()}
 	life := &run{done: make(chan struct{})}
+	if lg != nil {
+		rec.Logger, life.logger = lg.proc, lg.proc
+	}
 	defer func() {
 		if err == nil {
 			return
@@ -152,7 +170,7 @@ func (c *Container) start(ctx context.Context) (_ *run, monitorDone <-chan struc
 	if err := rec.write(c.dir); err != nil {
 		return nil, nil, err
 	}
-	if err := c.sendRoot(ctx, m); err != nil {
+	if err := c.sendRoot(ctx, m, spec); err != nil {
 		return nil, nil, err
 	}
 	pid, err := m.Ready(ctx)
@@ -190,18 +208,21 @@ func (c *Container) start(ctx context.Context) (_ *run, monitorDone <-chan struc
 	if err := c.awaitProgram(ctx, life, m, before); err != nil {
 		return nil, nil, err
 	}
+	if lg != nil {
+		c.r.watchers.Go(func() { c.shelterLogger(lg.proc) })
+	}
 	return life, m.Done(), nil
 }
 
 // sendRoot builds the root while the monitor gets up, and hands it over.
-func (c *Container) sendRoot(ctx context.Context, m *launcher.Monitor) error {
+func (c *Container) sendRoot(ctx context.Context, m *launcher.Monitor, spec Spec) error {
 	userns, err := idmapNamespace(plainMap(c.spec.IDs))
 	if err != nil {
 		return err
 	}
 	defer userns.Close()
 	b := c.builder(userns)
-	tree, err := b.root(ctx, c.spec, c.dir)
+	tree, err := b.root(ctx, spec.withGuest(c.r.o.Guest), c.dir)
 	if err != nil {
 		return err
 	}
@@ -293,7 +314,7 @@ func (c *Container) watch(life *run, monitorDone <-chan struct{}) {
 	if o, ok := readOutcome(c.dir); ok && o.Started {
 		status = o.exitStatus()
 	}
-	if err := c.clear(record{Boot: bootID(), Monitor: life.monitor, Init: life.init}); err != nil {
+	if err := c.clear(record{Boot: bootID(), Monitor: life.monitor, Init: life.init, Logger: life.logger}); err != nil {
 		c.r.log.Warn("clearing up after a container", "container", c.spec.Name, "err", err)
 	}
 	c.mu.Lock()
@@ -318,6 +339,7 @@ func (c *Container) unlink() {
 func (c *Container) clear(rec record) error {
 	endProcess(rec.Monitor)
 	endProcess(rec.Init)
+	c.r.awaitLogger(c.spec.Name, rec.Logger)
 	var errs []error
 	if c.networked() {
 		errs = append(errs, removeLink(c.r.net.conn, linkName(c.r.net.prefix, c.spec.Name)))
@@ -505,7 +527,7 @@ func (c *Container) adopt() error {
 		userns.Close()
 		return c.clear(rec)
 	}
-	life := &run{monitor: rec.Monitor, init: rec.Init, pidfd: pidfd, userns: userns, done: make(chan struct{})}
+	life := &run{monitor: rec.Monitor, init: rec.Init, logger: rec.Logger, pidfd: pidfd, userns: userns, done: make(chan struct{})}
 	c.run, c.state = life, Running
 	if c.frozen() {
 		c.state = Frozen

@@ -61,7 +61,8 @@ func (c *Container) exec(ctx context.Context, life *run, s ExecSpec) (*Process, 
 		s.Dir = "/"
 	}
 	args := launcher.ExecArgs{Init: life.init.PID, UID: who.uid, GID: who.gid, Groups: who.groups,
-		Dir: s.Dir, Argv: s.Argv, Env: s.Env, TTY: s.TTY, Rows: s.Size.Rows, Cols: s.Size.Cols}
+		Dir: s.Dir, Argv: s.Argv, Env: s.Env, TTY: s.TTY, Rows: s.Size.Rows, Cols: s.Size.Cols,
+		Drop: capNumbers()}
 	if args.Cgroup, args.Cgroups = c.execCgroups(); args.Cgroup != nil {
 		defer args.Cgroup.Close()
 	}

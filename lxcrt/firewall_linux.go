@@ -21,7 +21,8 @@ type Edge struct {
 // container's link and nothing else:
 //
 //	prerouting   what comes out of a link has that link's address, else it is dropped
-//	forward      into a link: replies, what was DNATed, declared edges; the rest is dropped
+//	forward      into a link: replies, what was DNATed; from another link only what
+//	             belongs to a declared edge, either way; the rest is dropped
 //	input        from a link: replies, what was DNATed, DNS at the gateway; the rest is dropped
 //	postrouting  from a container, out of a link that is not ours: masquerade
 type firewall struct {
@@ -102,10 +103,16 @@ func (f *firewall) rules(c *nftables.Conn) {
 	into := func(parts ...exprs) {
 		c.AddRule(&nftables.Rule{Table: f.table, Chain: guests, Exprs: rule(parts...)})
 	}
-	into(established(), accept())
 	into(dnated(), accept())
+	into(iifname(f.prefix, true), established(), accept())
+	// Between containers every packet is judged by the edges of now, so that a
+	// connection ends with its edge.
 	into(iifname(f.prefix, false), edgeIn(f.edges4, false), accept())
 	into(iifname(f.prefix, false), edgeIn(f.edges6, true), accept())
+	into(iifname(f.prefix, false), replies(), edgeBack(f.edges4, false), accept())
+	into(iifname(f.prefix, false), replies(), edgeBack(f.edges6, true), accept())
+	into(iifname(f.prefix, false), l4proto(unix.IPPROTO_ICMP), related(), accept())
+	into(iifname(f.prefix, false), l4proto(unix.IPPROTO_ICMPV6), related(), accept())
 	into(drop())
 
 	forward := base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter)

@@ -30,6 +30,10 @@ type Options struct {
 	// Launcher is the binary that is executed as helper; it has to link this
 	// package. Empty is the caller's own.
 	Launcher string
+	// Guest is a static program (image.Guest builds ours) that every container then
+	// has at GuestPath, read-only; it is taken as it stands at each start. Empty
+	// leaves containers without.
+	Guest string
 	// UnpackImages has squashfs images unpacked into folders below Dir even where
 	// the kernel can id-map squashfs. Where it cannot, that is done anyway.
 	UnpackImages bool
@@ -43,6 +47,9 @@ func (o Options) check() error {
 	}
 	if !filepath.IsAbs(o.Dir) || strings.ContainsAny(o.Dir, "\n:\"'") {
 		return bad("dir %q", o.Dir)
+	}
+	if o.Guest != "" && !filepath.IsAbs(o.Guest) {
+		return bad("guest %q", o.Guest)
 	}
 	if !validName(o.CgroupParent) {
 		return bad("cgroup parent %q", o.CgroupParent)
@@ -71,4 +78,15 @@ func gateway(p netip.Prefix) netip.Addr {
 		return netip.Addr{}
 	}
 	return p.Masked().Addr().Next()
+}
+
+// GuestPath is where a container has Options.Guest.
+const GuestPath = "/.guest"
+
+// withGuest is the Spec with the guest program in its place.
+func (s Spec) withGuest(program string) Spec {
+	if program != "" {
+		s.Mounts = append([]Mount{{Target: GuestPath, Kind: MountBind, Source: program, File: true, ReadOnly: true, NoSuid: true, NoDev: true}}, s.Mounts...)
+	}
+	return s
 }

@@ -17,7 +17,8 @@ const (
 type record struct {
 	Boot    string  `json:"boot"`
 	Monitor process `json:"monitor"`
-	Init    process `json:"init"` // zero until PID 1 is about to be executed
+	Init    process `json:"init"`            // zero until PID 1 is about to be executed
+	Logger  process `json:"logger,omitzero"` // of a Spec with Log
 }
 
 func (rec record) write(dir string) error {

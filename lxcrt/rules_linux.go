@@ -97,6 +97,17 @@ func established() exprs {
 	return ctBits(expr.CtKeySTATE, expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED)
 }
 
+// ct state related
+func related() exprs { return ctBits(expr.CtKeySTATE, expr.CtStateBitRELATED) }
+
+// ct direction reply
+func replies() exprs {
+	return exprs{
+		&expr.Ct{Key: expr.CtKeyDIRECTION, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{1}},
+	}
+}
+
 // ct status dnat
 func dnated() exprs { return ctBits(expr.CtKeySTATUS, 1<<5) } // IPS_DST_NAT
 
@@ -118,17 +129,26 @@ func linkAddrIn(set *nftables.Set, v6 bool) exprs {
 }
 
 // ip saddr . ip daddr . meta l4proto . th dport @set
-func edgeIn(set *nftables.Set, v6 bool) exprs {
+func edgeIn(set *nftables.Set, v6 bool) exprs { return edge(set, v6, false) }
+
+// ip daddr . ip saddr . meta l4proto . th sport @set
+func edgeBack(set *nftables.Set, v6 bool) exprs { return edge(set, v6, true) }
+
+func edge(set *nftables.Set, v6, back bool) exprs {
+	port := uint32(2)
+	if back {
+		port = 0
+	}
 	step := uint32(1) // registers of 4 bytes an address takes
 	if v6 {
 		step = 4
 	}
 	r := uint32(unix.NFT_REG32_00)
 	return rule(nfproto(v6), exprs{
-		loadAddr(v6, false, r),
-		loadAddr(v6, true, r+step),
+		loadAddr(v6, back, r),
+		loadAddr(v6, !back, r+step),
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: r + 2*step},
-		&expr.Payload{DestRegister: r + 2*step + 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		&expr.Payload{DestRegister: r + 2*step + 1, Base: expr.PayloadBaseTransportHeader, Offset: port, Len: 2},
 		&expr.Lookup{SourceRegister: r, SetName: set.Name, SetID: set.ID},
 	})
 }

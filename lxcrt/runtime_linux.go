@@ -79,10 +79,7 @@ func open(ctx context.Context, o Options) (*Runtime, error) {
 		r.images = &unpacked{dir: filepath.Join(o.Dir, ".images")}
 	}
 	r.host = host{dir: o.Dir, parent: o.CgroupParent, hook: launcher.StartHook, cgroup2: r.trees.cgroup2(),
-		apparmor: r.features.AppArmor, seccomp: filepath.Join(o.Dir, ".seccomp")}
-	if err := writeFile(r.host.seccomp, []byte(seccompProfile), 0o600); err != nil {
-		return nil, err
-	}
+		apparmor: r.features.AppArmor}
 	var known []Spec
 	names, err := r.List()
 	if err != nil {
@@ -162,6 +159,9 @@ func (r *Runtime) readSpec(name string) (Spec, error) {
 // Create makes a stopped container. ErrExists says that there is one of the
 // name; on any error nothing is left.
 func (r *Runtime) Create(ctx context.Context, s Spec) (*Container, error) {
+	if len(s.Init) == 0 && r.o.Guest != "" {
+		s.Init = []string{GuestPath, "run"}
+	}
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
@@ -303,7 +303,6 @@ func (r *Runtime) Close() error {
 	errs := []error{r.net.close(busy), r.shop.close()}
 	if !busy {
 		errs = append(errs, r.trees.remove(r.o.CgroupParent, false))
-		_ = os.Remove(r.host.seccomp)
 		errs = append(errs, removeLocks(liblxc.Path(r.o.Dir), ""))
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -29,7 +29,8 @@ type Spec struct {
 	// leaves that family out, both zero leave the container with loopback only.
 	Addr4 netip.Addr `json:"addr4,omitzero"`
 	Addr6 netip.Addr `json:"addr6,omitzero"`
-	// Init is the argv of PID 1 inside.
+	// Init is the argv of PID 1 inside. With Options.Guest it may be empty: PID 1
+	// then reaps what ends and waits for a signal.
 	Init []string `json:"init"`
 	// Env is the whole environment of PID 1, as K=V, beside container=lxc.
 	Env []string `json:"env,omitempty"`
@@ -45,6 +46,9 @@ type Spec struct {
 	// Console is a host file that takes PID 1's standard output and error;
 	// empty drops them. The file is appended to and never cut.
 	Console string `json:"console,omitempty"`
+	// Log takes PID 1's output and the console as lines with time and stream, in
+	// files of limited size, instead of Console.
+	Log *Log `json:"log,omitempty"`
 }
 
 // Layer is one lower layer: a squashfs file, a squashfs inside a larger file, or
@@ -220,6 +224,12 @@ func (s Spec) Validate() error {
 	}
 	if s.Addr4.IsValid() && !s.Addr4.Is4() || s.Addr6.IsValid() && (!s.Addr6.Is6() || s.Addr6.Is4In6() || s.Addr6.Zone() != "") {
 		return bad("addresses %v %v", s.Addr4, s.Addr6)
+	}
+	if why := s.Log.check(); why != "" {
+		return bad("log %s", why)
+	}
+	if s.Log != nil && s.Console != "" {
+		return bad("log and console")
 	}
 	for _, e := range s.Env {
 		if k, _, ok := strings.Cut(e, "="); !ok || k == "" || strings.ContainsAny(e, "\n\x00") {

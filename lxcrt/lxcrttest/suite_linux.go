@@ -33,6 +33,8 @@ func Run(t *testing.T, f Factory, parts ...string) {
 		{"nested namespaces", testNested},
 		{"devices", testDevices},
 		{"exec", testExec},
+		{"confinement", testConfinement},
+		{"system calls", testCalls},
 		{"terminal", testTerminal},
 		{"freeze", testFreeze},
 		{"limits", testLimits},

@@ -45,7 +45,8 @@ type StartArgs struct {
 	Path     string   // liblxc's path, see liblxc.Path
 	ExitFile string   // where the outcome is recorded
 	Init     []string // PID 1's argv
-	Output   *os.File // PID 1's standard output and error; nil drops them
+	Output   *os.File // PID 1's standard output; nil drops it
+	Errors   *os.File // and error
 }
 
 // Start executes the monitor, which then waits for SendRoot.
@@ -70,9 +71,11 @@ func Start(o Options, a StartArgs) (*Monitor, error) {
 	defer goR.Close()
 	cmd := o.command("start", append([]string{a.Name, a.Dir, a.Path, a.ExitFile}, a.Init...))
 	cmd.Env = []string{liblxc.EnvKey + "=start"}
-	cmd.Stdout, cmd.Stderr = a.Output, a.Output
-	if a.Output == nil {
-		cmd.Stdout, cmd.Stderr = nil, nil
+	if a.Output != nil {
+		cmd.Stdout = a.Output
+	}
+	if a.Errors != nil {
+		cmd.Stderr = a.Errors
 	}
 	cmd.ExtraFiles = []*os.File{remote, readyW, goR}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -204,6 +207,7 @@ type ExecArgs struct {
 	TTY        bool
 	Rows, Cols uint16   // of the terminal, from the first moment on
 	Cgroups    []string // cgroup.procs files to enter
+	Drop       []int    // capabilities that are not for it
 	Cgroup     *os.File // a folder of the unified tree to begin in, or nil
 	In, Out, E *os.File // nil: /dev/null
 }
@@ -240,8 +244,13 @@ func Run(ctx context.Context, o Options, a ExecArgs) (*Exec, error) {
 	if len(a.Cgroups) > 0 {
 		cgroups = strings.Join(a.Cgroups, ":")
 	}
+	var drop []string
+	for _, c := range a.Drop {
+		drop = append(drop, strconv.Itoa(c))
+	}
 	cmd := o.command("exec", append([]string{strconv.Itoa(a.Init),
-		strconv.FormatUint(uint64(a.UID), 10), strconv.FormatUint(uint64(a.GID), 10), groups, a.Dir, tty, cgroups}, a.Argv...))
+		strconv.FormatUint(uint64(a.UID), 10), strconv.FormatUint(uint64(a.GID), 10), groups, a.Dir, tty, cgroups,
+		strings.Join(drop, ",")}, a.Argv...))
 	cmd.Env = append([]string{liblxc.EnvKey + "=exec"}, a.Env...)
 	if a.In != nil {
 		cmd.Stdin = a.In

@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -79,21 +80,22 @@ static void child_fail(int pipe, const char *step)
 }
 
 /* argv: marker, "exec", init's pid, uid, gid, groups ("1,2" or "-"), folder,
- * a terminal's size ("rows:cols") or "-", cgroup files ("a:b" or "-"), program's argv...
+ * a terminal's size ("rows:cols") or "-", cgroup files ("a:b" or "-"),
+ * capabilities that are not for it ("1,2" or ""), program's argv...
  * The environment, less the marker, becomes the program's. */
 int launcher_exec(int argc, char **argv, char **envp)
 {
 	gid_t groups[64];
-	int ngroups = 0, pidfd, selffd, master = -1, slave = -1, pipes[2], status;
-	char msg[128], *save = NULL;
+	int ngroups = 0, pidfd, selffd, proc, master = -1, slave = -1, pipes[2], status;
+	char msg[128], label[512], *save = NULL;
 	uid_t uid;
 	gid_t gid;
-	pid_t pid;
+	pid_t init, pid;
 	ssize_t n;
 	sigset_t none;
 	struct pollfd p[2];
 
-	if (argc < 10) {
+	if (argc < 11) {
 		errno = EINVAL;
 		fail("arguments");
 	}
@@ -104,9 +106,18 @@ int launcher_exec(int argc, char **argv, char **envp)
 	if (strcmp(argv[5], "-") != 0)
 		for (char *g = strtok_r(argv[5], ",", &save); g && ngroups < 64; g = strtok_r(NULL, ",", &save))
 			groups[ngroups++] = (gid_t)number(g);
-	pidfd = (int)syscall(SYS_pidfd_open, (pid_t)number(argv[2]), 0);
+	init = (pid_t)number(argv[2]);
+	pidfd = (int)syscall(SYS_pidfd_open, init, 0);
 	if (pidfd < 0)
 		fail("init");
+	umask(022);
+	confine_oom(init);
+	confine_limits(init);
+	confine_label(init, label, sizeof label);
+	/* The host's: what stands at /proc inside is the container's choice. */
+	proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (proc < 0)
+		fail("proc");
 	/* Into the container's cgroups first: they cannot be reached from inside. */
 	save = NULL;
 	if (strcmp(argv[8], "-") != 0)
@@ -122,6 +133,11 @@ int launcher_exec(int argc, char **argv, char **envp)
 	close(pidfd);
 	if (setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
 		fail("container root");
+	/* A session keyring of its own, as PID 1 has: the caller's is nobody's business. */
+	if (syscall(SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, NULL) < 0 && errno != ENOSYS && errno != EDQUOT)
+		fail("keyring");
+	confine_caps(argv[9]);
+	confine_calls();
 	if (strcmp(argv[7], "-") != 0) {
 		int unlock = 0;
 		struct winsize size;
@@ -165,6 +181,17 @@ int launcher_exec(int argc, char **argv, char **envp)
 				if (dup2(slave, fd) < 0)
 					child_fail(pipes[1], "terminal");
 		}
+		if (label[0] && strcmp(label, "unconfined") != 0) {
+			char change[sizeof label + 8];
+			int fd = openat(proc, "self/attr/apparmor/exec", O_WRONLY | O_CLOEXEC);
+
+			if (fd < 0)
+				fd = openat(proc, "self/attr/exec", O_WRONLY | O_CLOEXEC);
+			n = snprintf(change, sizeof change, "exec %s", label);
+			if (fd < 0 || write(fd, change, (size_t)n) != n)
+				child_fail(pipes[1], "AppArmor profile");
+			close(fd);
+		}
 		if (setgroups((size_t)ngroups, groups) < 0)
 			child_fail(pipes[1], "groups");
 		if (setresgid(gid, gid, gid) < 0)
@@ -175,13 +202,12 @@ int launcher_exec(int argc, char **argv, char **envp)
 			child_fail(pipes[1], argv[6]);
 		sigemptyset(&none);
 		(void)sigprocmask(SIG_SETMASK, &none, NULL);
-		(void)prctl(PR_SET_DUMPABLE, 1);
 		/* It ends with the process that stands for it, which the kernel may choose
 		 * when memory runs out. A change of user clears this, so it comes after. */
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		environ = envp;
-		execvpe(argv[9], &argv[9], envp);
-		child_fail(pipes[1], argv[9]);
+		execvpe(argv[10], &argv[10], envp);
+		child_fail(pipes[1], argv[10]);
 	}
 	close(pipes[1]);
 	if (slave >= 0)

@@ -136,6 +136,10 @@ int launcher_start(int argc, char **argv)
 	snprintf(self, sizeof self, "/proc/%d", getpid());
 	setenv("LXCRT_SELF", self, 1);
 
+	/* The monitor is bound by the container's filter as well, and PID 1 inherits it. */
+	confine_oom(getpid());
+	confine_calls();
+
 	c = lxc_container_new(name, path);
 	if (!c) {
 		errno = ENOMEM;
@@ -175,6 +179,9 @@ __attribute__((constructor)) static void launcher_entry(int argc, char **argv, c
 	} else if (strcmp(mode, "exec") == 0) {
 		(void)syscall(SYS_close_range, FD_SOCK + 1, ~0U, 0);
 		launcher_exec(argc, argv, envp);
+	} else if (strcmp(mode, "log") == 0) {
+		(void)syscall(SYS_close_range, LOG_SLAVE + 1, ~0U, 0);
+		launcher_log(argc, argv);
 	}
 	_exit(2);
 }
