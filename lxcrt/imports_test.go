@@ -23,6 +23,7 @@ func TestImports(t *testing.T) {
 		"internal/liblxc":   {"github.com/lxc/go-lxc", "C"}, // the only room with cgo
 		"internal/launcher": {self + "lxcrt/internal/liblxc"},
 		"image":             {},
+		"logs":              {"github.com/fsnotify/fsnotify"}, // inotify
 		"lxcrttest":         {self + "lxcrt", self + "lxcrt/internal/liblxc"},
 	}
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {

@@ -66,6 +66,7 @@ func (c *call) run(args []string) error {
 // local lists the applets that need no host, by their first word.
 var local = map[string]applet{
 	"init":         initApplet,
+	"run":          runApplet,
 	"subcontainer": subcontainerApplet,
 	"bind-mount":   bindMountApplet,
 	"pipe-wrap":    pipeWrapApplet,

@@ -2,6 +2,7 @@
 // static binary start-container, in applets chosen by its first argument.
 //
 //	init                       PID 1: starts the Node runtime, reaps, forwards signals, writes logs
+//	run                        PID 1 of any image: one command as a user, or none; reaps, forwards signals
 //	subcontainer launch        leader of a subcontainer: namespaces of its own over one image
 //	subcontainer launch-init   that leader's inner half, PID 1 of the new PID namespace
 //	subcontainer exec          a further process in a launched subcontainer

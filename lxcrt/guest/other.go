@@ -11,6 +11,7 @@ func launchInit(*call, *subcontainerOptions) error  { return errLinuxOnly }
 func execJoin(*call, *subcontainerOptions) error    { return errLinuxOnly }
 func execCommand(*call, *subcontainerOptions) error { return errLinuxOnly }
 func initApplet(*call, []string) error              { return errLinuxOnly }
+func runApplet(*call, []string) error               { return errLinuxOnly }
 func pipeWrapApplet(*call, []string) error          { return errLinuxOnly }
 func unshareUserns(*call, []string) error           { return errLinuxOnly }
 func (m *bindMount) mount() error                   { return errLinuxOnly }

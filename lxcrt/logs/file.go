@@ -1,4 +1,4 @@
-package journal
+package logs
 
 import (
 	"bufio"
@@ -18,9 +18,12 @@ import (
 // MaxLine is the length in bytes past which a stored line is passed over.
 const MaxLine = 256 << 10
 
-// files in a folder, newest first: opened in this order, a rotation meanwhile
-// shows a file twice but never hides one.
-var names = []string{"service.log", "service.log.1", "service.log.2", "service.log.3"}
+// The streams of a line.
+const (
+	Stdout  = "stdout"
+	Stderr  = "stderr"
+	Console = "console"
+)
 
 type line struct {
 	T time.Time `json:"t"`
@@ -41,7 +44,7 @@ func openFile(dir, name string) (*file, error) {
 	path := filepath.Join(dir, name)
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, syscall.ELOOP) {
-		return nil, fmt.Errorf("journal: %s is a link: %w", name, os.ErrNotExist)
+		return nil, fmt.Errorf("logs: %s is a link: %w", name, os.ErrNotExist)
 	}
 	if err != nil {
 		return nil, err
@@ -49,7 +52,7 @@ func openFile(dir, name string) (*file, error) {
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() {
 		f.Close()
-		return nil, fmt.Errorf("journal: %s is not a regular file: %w", name, os.ErrNotExist)
+		return nil, fmt.Errorf("logs: %s is not a regular file: %w", name, os.ErrNotExist)
 	}
 	out := &file{File: f, info: info, size: info.Size()}
 	out.readBirth()
@@ -90,15 +93,15 @@ func parseCursor(c string) (born, offset int64, err error) {
 }
 
 // ErrCursor is returned for a cursor that this package did not make.
-var ErrCursor = errors.New("journal: not a cursor")
+var ErrCursor = errors.New("logs: not a cursor")
 
 func parse(text []byte) (line, bool) {
 	var l line
 	if len(text) > MaxLine || json.Unmarshal(text, &l) != nil || l.T.IsZero() {
 		return line{}, false
 	}
-	if l.S != "stderr" {
-		l.S = "stdout"
+	if l.S != Stderr && l.S != Console {
+		l.S = Stdout
 	}
 	return l, true
 }
