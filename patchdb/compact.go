@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/selfstead/selfstead/patchdb/internal/tree"
 	"github.com/selfstead/selfstead/patchdb/internal/vfs"
@@ -136,13 +137,8 @@ func (db *DB) compact(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	l, err := wal.NewFile(f, newSalt(), uint64(st.id), func(add func([]byte) error) error {
-		return tree.Stream(st.root, streamPiece, func(b []byte) error {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			return add(b)
-		})
+	l, err := wal.NewFile(f, newSalt(), uint64(st.id), db.letWriters(ctx), func(add func([]byte) error) error {
+		return tree.Stream(st.root, streamPiece, add)
 	})
 	if err != nil {
 		return err
@@ -182,6 +178,31 @@ func (db *DB) compact(ctx context.Context) (err error) {
 	// The old file's blocks are freed here, which takes time.
 	return old.File.Close()
 }
+
+// letWriters returns what a compaction does between two pieces of its snapshot:
+// where there were updates meanwhile it leaves the disk to them, for as long as
+// the piece took.
+func (db *DB) letWriters(ctx context.Context) func(took time.Duration) error {
+	last := db.Revision()
+	return func(took time.Duration) error {
+		id := db.Revision()
+		if id == last {
+			took = 0
+		}
+		last = id
+		pause := time.NewTimer(min(took, maxPause))
+		defer pause.Stop()
+		select {
+		case <-pause.C:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// maxPause keeps a slow disk from stretching a compaction without end.
+const maxPause = 20 * time.Millisecond
 
 // lostTrack: which file has the name is unknown, so no update may be promised.
 func (db *DB) lostTrack(err error) error {

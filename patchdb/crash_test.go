@@ -58,6 +58,11 @@ func (f hookFile) Sync() error {
 	return f.File.Sync()
 }
 
+func (f hookFile) Writeback(off, n int64) error {
+	f.hook()
+	return f.File.Writeback(off, n)
+}
+
 func (h hookFS) Rename(from, to string) error {
 	h.hook()
 	return h.Mem.Rename(from, to)

@@ -151,7 +151,7 @@ const streamPiece = 16 << 10
 
 // newLog fills a file with the state and makes it durable.
 func newLog(f vfs.File, st *state) (*wal.Log, error) {
-	return wal.NewFile(f, newSalt(), uint64(st.id), func(add func([]byte) error) error {
+	return wal.NewFile(f, newSalt(), uint64(st.id), nil, func(add func([]byte) error) error {
 		return tree.Stream(st.root, streamPiece, add)
 	})
 }

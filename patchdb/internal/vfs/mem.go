@@ -83,7 +83,7 @@ func (n *inode) versions() [][]byte {
 // Call is one call that may change something, as a plan sees it.
 type Call struct {
 	N    int    // counted from 1
-	Op   string // "create", "write", "truncate", "sync", "link", "rename", "remove", "syncdir"
+	Op   string // "create", "write", "writeback", "truncate", "sync", "link", "rename", "remove", "syncdir"
 	Name string
 	Size int // of a write
 }
@@ -397,6 +397,10 @@ func (f *memFile) Truncate(size int64) error {
 
 func (f *memFile) Sync() error {
 	return f.m.change("sync", f.name, func() error { f.n.undo = nil; return nil })
+}
+
+func (f *memFile) Writeback(_, _ int64) error {
+	return f.m.change("writeback", f.name, func() error { return nil })
 }
 
 func (f *memFile) Size() (int64, error) {

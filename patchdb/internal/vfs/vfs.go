@@ -40,6 +40,9 @@ type File interface {
 	Truncate(size int64) error
 	// Sync makes content and length durable.
 	Sync() error
+	// Writeback has the disk take the bytes written to a range. They are not
+	// durable by it: it leaves a later Sync little to do.
+	Writeback(off, n int64) error
 	// Lock takes the file for this process until Close, or fails with ErrLocked.
 	Lock() error
 }

@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"math"
+	"time"
 
 	"github.com/selfstead/selfstead/patchdb/internal/vfs"
 )
@@ -127,17 +128,24 @@ func (l *Log) Cut() error {
 	return l.Seal()
 }
 
-// pieceSize is how much of a snapshot is written, and synced, at a time: small
-// enough that a writer's own sync does not wait long behind it.
-const pieceSize = 128 << 10
+// A snapshot is written beside the updates of a file that it is to replace,
+// whose syncs share the disk with it: in pieces so small that a sync does not
+// wait long behind one, each brought to the disk at once, without what makes it
+// durable. That (a commit of the file system's journal and a flush of the disk's
+// cache) comes after so many bytes that it is rare, and yet has little to do.
+const (
+	pieceSize = 64 << 10
+	syncEvery = 1 << 20
+)
 
 // NewFile writes header and snapshot to an empty file and makes it durable up
 // to there. body is given a function that takes the snapshot's JSON in pieces.
-func NewFile(f vfs.File, salt, id uint64, body func(add func([]byte) error) error) (*Log, error) {
+// After each piece of the file rest is called, with the time that it took.
+func NewFile(f vfs.File, salt, id uint64, rest func(time.Duration) error, body func(add func([]byte) error) error) (*Log, error) {
 	if err := f.Truncate(0); err != nil {
 		return nil, err
 	}
-	w := snapshotWriter{f: f, buf: AppendHeader(make([]byte, 0, pieceSize), salt)}
+	w := snapshotWriter{f: f, rest: rest, buf: AppendHeader(make([]byte, 0, pieceSize), salt)}
 	w.buf = append(w.buf, make([]byte, FrameSize)...)
 	if err := body(w.add); err != nil {
 		return nil, err
@@ -166,8 +174,10 @@ func NewFile(f vfs.File, salt, id uint64, body func(add func([]byte) error) erro
 
 type snapshotWriter struct {
 	f      vfs.File
+	rest   func(time.Duration) error
 	buf    []byte
 	at     int64 // offset of buf in the file
+	dirty  int64 // bytes since the last sync
 	length int64
 	sum    uint32
 }
@@ -188,10 +198,24 @@ func (w *snapshotWriter) add(b []byte) error {
 }
 
 func (w *snapshotWriter) flush() error {
+	start := time.Now()
+	n := int64(len(w.buf))
 	if _, err := w.f.WriteAt(w.buf, w.at); err != nil {
 		return err
 	}
-	w.at += int64(len(w.buf))
+	if err := w.f.Writeback(w.at, n); err != nil {
+		return err
+	}
+	w.at += n
 	w.buf = w.buf[:0]
-	return w.f.Sync()
+	if w.dirty += n; w.dirty >= syncEvery {
+		w.dirty = 0
+		if err := w.f.Sync(); err != nil {
+			return err
+		}
+	}
+	if w.rest == nil {
+		return nil
+	}
+	return w.rest(time.Since(start))
 }

@@ -16,7 +16,7 @@ func newFile(t *testing.T, m *vfs.Mem) *Log {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := NewFile(f, 42, 7, func(add func([]byte) error) error { return errors.Join(add([]byte(`{"a":`)), add([]byte(`1}`))) })
+	l, err := NewFile(f, 42, 7, nil, func(add func([]byte) error) error { return errors.Join(add([]byte(`{"a":`)), add([]byte(`1}`))) })
 	if err != nil {
 		t.Fatal(err)
 	}
