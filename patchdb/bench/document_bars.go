@@ -1,17 +1,14 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/selfstead/selfstead/patchdb"
@@ -269,70 +266,4 @@ func memoryChild(path string) error {
 	}
 	fmt.Println(int64(after.HeapAlloc)-int64(before.HeapAlloc), peak<<10, len(d.Value))
 	return db.Close()
-}
-
-// compact keeps one writer writing while 16 MB are rewritten again and again.
-// The same writer beside a goroutine that writes and syncs as much to a file of
-// its own shows what of the delays is the disk's.
-func compact(b *bench) (string, bool, error) {
-	db, err := b.create("compact.db", 20000, patchdb.Options{CompactEvery: -1})
-	if err != nil {
-		return "", false, err
-	}
-	defer db.Close()
-	slowest := func(beside func() error) (times []time.Duration, took time.Duration, err error) {
-		done := make(chan error, 1)
-		start := time.Now()
-		go func() { done <- errors.Join(beside(), beside(), beside()) }()
-		for i := 0; ; i++ {
-			select {
-			case err := <-done:
-				slices.Sort(times)
-				return times, time.Since(start) / 3, err
-			default:
-			}
-			t := time.Now()
-			if _, err := db.Put(ctx, statusOf(i%2000)+"/started", i); err != nil {
-				return nil, 0, errors.Join(err, <-done)
-			}
-			times = append(times, time.Since(t))
-		}
-	}
-	alone, _, err := slowest(func() error {
-		<-time.After(b.time / 4)
-		return nil
-	})
-	if err != nil {
-		return "", false, err
-	}
-	other, _, err := slowest(func() error { return b.writeElsewhere(15 << 20) })
-	if err != nil {
-		return "", false, err
-	}
-	during, took, err := slowest(func() error { return db.Compact(ctx) })
-	if err != nil {
-		return "", false, err
-	}
-	worst := during[len(during)-1]
-	return fmt.Sprintf("slowest of %d updates %v, 99th percentile %v, one compaction %v; with nothing beside: slowest of %d %v; beside plain writing of as much: slowest of %d %v, 99th percentile %v",
-		len(during), worst, during[len(during)*99/100], took, len(alone), alone[len(alone)-1], len(other), other[len(other)-1], other[len(other)*99/100]), worst <= 20*time.Millisecond, nil
-}
-
-// writeElsewhere writes and syncs n bytes to a new file.
-func (b *bench) writeElsewhere(n int) error {
-	f, err := os.Create(filepath.Join(b.dir, "elsewhere"))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	piece := make([]byte, 256<<10)
-	for ; n > 0; n -= len(piece) {
-		if _, err := f.Write(piece); err != nil {
-			return err
-		}
-		if err := syscall.Fdatasync(int(f.Fd())); err != nil {
-			return err
-		}
-	}
-	return nil
 }
