@@ -158,6 +158,25 @@ func (s *services) Restart(_ context.Context, id string) error {
 }
 func (s *services) Rebuild(_ context.Context, id string) error { _, err := s.Get(id); return err }
 
+func (s *services) Grants(id string) ([]api.Grant, error) {
+	if _, err := s.Get(id); err != nil {
+		return nil, err
+	}
+	return []api.Grant{{Client: "dashboard", Declared: true}}, nil
+}
+
+func (s *services) Grant(_ context.Context, id, client string) error {
+	if client == "none" {
+		return problem.NotFound("package", client)
+	}
+	_, err := s.Get(id)
+	return err
+}
+
+func (s *services) Revoke(_ context.Context, id, client string) error {
+	return s.Grant(context.Background(), id, client)
+}
+
 func (s *services) Hosts(id string) ([]api.Host, error) {
 	if _, err := s.Get(id); err != nil {
 		return nil, err

@@ -38,6 +38,11 @@ type Services interface {
 	SetDesired(ctx context.Context, id, state string, force bool) error
 	Restart(ctx context.Context, id string) error
 	Rebuild(ctx context.Context, id string) error
+	// Grants lists who may reach a package inside the server; Grant and Revoke
+	// are in force when they return.
+	Grants(id string) ([]api.Grant, error)
+	Grant(ctx context.Context, id, client string) error
+	Revoke(ctx context.Context, id, client string) error
 	Hosts(id string) ([]api.Host, error)
 	ActionInput(ctx context.Context, id, action string, prefill json.RawMessage) (json.RawMessage, error)
 	RunAction(ctx context.Context, id, action, eventID string, input json.RawMessage) (json.RawMessage, error)
@@ -122,6 +127,7 @@ func (s *Server) routes() {
 	s.stateRoutes()
 	s.operationRoutes()
 	s.packageRoutes()
+	s.grantRoutes()
 	s.logRoutes()
 	s.actionRoutes()
 	s.networkRoutes()

@@ -132,6 +132,21 @@ func (c *Client) Sideload(ctx context.Context, body io.Reader, size int64) (oper
 	return op, nil
 }
 
+// Grants lists which packages may reach a package inside the server.
+func (c *Client) Grants(ctx context.Context, id string) ([]api.Grant, error) {
+	return get[[]api.Grant](ctx, c, pkg(id, "/grants"))
+}
+
+// Grant lets client reach a package inside the server.
+func (c *Client) Grant(ctx context.Context, id, client string) ([]api.Grant, error) {
+	return post[[]api.Grant](ctx, c, http.MethodPut, pkg(id, "/grants/"+url.PathEscape(client)), nil)
+}
+
+// Revoke takes a grant back.
+func (c *Client) Revoke(ctx context.Context, id, client string) error {
+	return c.Call(ctx, http.MethodDelete, pkg(id, "/grants/"+url.PathEscape(client)), nil, nil)
+}
+
 // Hosts lists where a package can be reached.
 func (c *Client) Hosts(ctx context.Context, id string) ([]api.Host, error) {
 	return get[[]api.Host](ctx, c, pkg(id, "/hosts"))

@@ -23,6 +23,9 @@ type Own struct {
 // its links are named: packages look for it.
 const BridgeName = "lxcbr0"
 
+// LoopbackName is the same for the address that only the server itself uses.
+const LoopbackName = "lo"
+
 // ownAddresses lists the addresses of every interface that is up, is not
 // loopback and whose name does not begin with skip: global ones, v4 before v6,
 // the default route's interface first.

@@ -1,12 +1,16 @@
 package network
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/netip"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/selfstead/selfstead/nat"
 	"github.com/selfstead/selfstead/patchdb"
 	"github.com/selfstead/selfstead/server/state"
 )
@@ -155,33 +159,112 @@ func TestForwardsAndAddresses(t *testing.T) {
 		}
 		return Bind(tx, "a", "h", 80, state.BindOptions{PreferredExternalPort: 45100})
 	})
-	own := []Own{
+	own := append([]Own{
 		{Gateway: "eth0", Prefix: netip.MustParsePrefix("192.168.1.10/24"), Default: true},
 		{Gateway: "eth0", Prefix: netip.MustParsePrefix("fd00::10/64"), Default: true},
-		{Gateway: BridgeName, Prefix: netip.MustParsePrefix("10.59.0.1/32")},
-	}
+	}, inside(netip.MustParseAddr("10.59.0.1"))...)
 	all := map[string]map[string]state.Host{"a": hosts(t, db, "a")}
-	require.Empty(t, forwards(all, nil, own).Forwards, "no container, no forward")
+	require.Empty(t, forwards(all, nil, own, nil).Forwards, "no container, no forward")
 	c := map[string]Container{"a": {netip.MustParseAddr("10.59.0.2"), netip.MustParseAddr("fd00:59::2")}}
-	cfg := forwards(all, c, own)
-	require.Len(t, cfg.Forwards, 6)
+	clients := map[string][]netip.Addr{"a": {netip.MustParseAddr("10.59.0.3"), netip.MustParseAddr("fd00:59::3")}}
+	sources := func(cfg nat.Config) (out []string) {
+		require.NoError(t, cfg.Validate())
+		for _, f := range cfg.Forwards {
+			out = append(out, f.Source.String())
+		}
+		return out
+	}
+	// Nobody was told of the binding: it stays inside.
+	cfg := forwards(all, c, own, clients)
+	require.Equal(t, []string{"10.59.0.1:45100", "127.0.0.1:45100", "10.59.0.1:45000", "127.0.0.1:45000"}, sources(cfg))
+	require.True(t, refresh(all["a"], own))
+	require.Len(t, all["a"]["h"].Bindings["80"].Addresses.Available, 2)
+
+	update(t, db, func(tx *patchdb.Tx) error {
+		i := state.ServiceInterface{ID: "ui", Type: "ui", AddressInfo: state.AddressInfo{HostID: "h", InternalPort: 80}}
+		if err := ExportInterface(tx, "a", i); err != nil {
+			return err
+		}
+		return ExportRangeInterface(tx, "a", "h", 90, state.RangeInterface{ID: "r"})
+	})
+	all["a"] = hosts(t, db, "a")
+	cfg = forwards(all, c, own, clients)
+	require.Len(t, cfg.Forwards, 8)
 	f := cfg.Forwards[0]
 	require.Equal(t, "192.168.1.10:45100", f.Source.String())
 	require.Equal(t, 32, f.Target.Prefix)
 	require.Equal(t, uint16(80), f.Target.Port)
-	require.NoError(t, cfg.Validate())
+	require.Empty(t, f.AllowFrom, "anyone")
+	require.Equal(t, "[fd00::10]:45100", cfg.Forwards[1].Source.String())
+	f = cfg.Forwards[2]
+	require.Equal(t, "10.59.0.1:45100", f.Source.String())
+	require.Equal(t, []netip.Prefix{netip.MustParsePrefix("10.59.0.2/32"), netip.MustParsePrefix("10.59.0.3/32")}, f.AllowFrom, "itself and its client")
+	require.Equal(t, []netip.Prefix{netip.MustParsePrefix("10.59.0.2/32")}, forwards(all, c, own, nil).Forwards[2].AllowFrom, "no client is not everyone")
+
+	// A whole subnet is said where everyone may come in, and nowhere else.
+	m := &Manager{o: Options{Subnet4: netip.MustParsePrefix("10.59.0.0/16"), Subnet6: netip.MustParsePrefix("fd00:59::/64")}}
+	for _, f := range m.inSubnets(cfg).Forwards {
+		want := 16
+		switch {
+		case len(f.AllowFrom) > 0:
+			want = 32
+		case f.Source.Addr().Is6():
+			want = 64
+		}
+		require.Equal(t, want, f.Target.Prefix, f.Name)
+	}
 
 	require.True(t, refresh(all["a"], own))
 	require.False(t, refresh(all["a"], own), "nothing new")
 	got := all["a"]["h"].Bindings["80"].Addresses.Available
-	require.Len(t, got, 3)
+	require.Len(t, got, 4)
 	require.Equal(t, BridgeName, got[2].Metadata.Gateway)
+	require.Equal(t, LoopbackName, got[3].Metadata.Gateway)
 	require.Equal(t, "ipv6", got[1].Metadata.Kind)
 	require.True(t, refresh(all["a"], own[:1]))
 
 	n := describe(own[:2])
 	require.Equal(t, "192.168.1.10", n.Outside)
 	require.Equal(t, []string{"192.168.1.10/24", "fd00::10/64"}, n.Gateways["eth0"].Subnets)
+}
+
+// Who reaches whom is what manifests declare and owners grant, nothing else.
+func TestAccess(t *testing.T) {
+	t.Parallel()
+	db := openDB(t, "server", "dependent", "granted", "sibling")
+	update(t, db, func(tx *patchdb.Tx) error {
+		for id, manifest := range map[string]string{
+			"dependent": `{"id":"dependent","dependencies":{"server":{},"dependent":{},"gone":{}}}`,
+			"granted":   `{"id":"granted","dependencies":null}`,
+			"sibling":   `{"id":"sibling","dependencies":{}}`,
+		} {
+			if err := tx.Put(state.PackagePointer(id, "stateInfo", "manifest"), json.RawMessage(manifest)); err != nil {
+				return err
+			}
+		}
+		for i, id := range []string{"server", "dependent", "granted", "sibling"} {
+			keep := state.ServiceKeep{Addr4: fmt.Sprintf("10.59.0.%d", i+2)}
+			if err := tx.PutAll(state.PrivatePointer("services", id), keep); err != nil {
+				return err
+			}
+		}
+		if err := tx.PutAll(state.PackagePointer("server", "grants"), map[string]time.Time{"granted": {}, "gone": {}, "server": {}, "dependent": {}}); err != nil {
+			return err
+		}
+		return tx.Put(state.PackagePointer("sibling", "currentDependencies"), json.RawMessage(`{"server":{}}`))
+	})
+	require.NoError(t, db.View(func(tx *patchdb.Tx) error {
+		access, err := Access(tx)
+		require.NoError(t, err)
+		require.Equal(t, []string{"dependent", "granted"}, access["server"])
+		for _, id := range []string{"dependent", "granted", "sibling", "gone"} {
+			require.Empty(t, access[id], id)
+		}
+		clients, err := clientAddresses(tx)
+		require.NoError(t, err)
+		require.Equal(t, []netip.Addr{netip.MustParseAddr("10.59.0.3"), netip.MustParseAddr("10.59.0.4")}, clients["server"])
+		return nil
+	}))
 }
 
 func TestPublic(t *testing.T) {

@@ -17,5 +17,12 @@
 // Until TLS names exist, every enabled binding gets a plain forward, TCP and
 // UDP, on each of the server's own addresses: a binding that wants TLS put
 // before it is reached without, a service that speaks TLS itself is passed
-// through.
+// through. A binding that no interface tells of is served on loopback and at
+// the containers' gateway only.
+//
+// Between containers everything is shut that [Access] does not open: at the
+// gateway's address a forward lets in the declared dependents and whom the
+// owner has granted, and the container runtime does the same for connections
+// straight to a container. A container that uses an outside address of the
+// server is treated as another machine of the LAN is.
 package network

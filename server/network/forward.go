@@ -20,11 +20,21 @@ func (c Container) addr(v4 bool) netip.Addr {
 	return c.Addr6
 }
 
+// serves says whether a binding is served at an address of the server. One that
+// the package tells nobody of (no interface) stays between this machine and its
+// containers.
+func (o Own) serves(told bool) bool { return told || o.inner() }
+
+// inner reports whether other machines cannot reach the address.
+func (o Own) inner() bool { return o.Gateway == BridgeName || o.Gateway == LoopbackName }
+
 // forwards turns the hosts of every package into nat's Config. Pure; packages
-// without a container have none.
-func forwards(hosts map[string]map[string]state.Host, containers map[string]Container, own []Own) nat.Config {
+// without a container have none. At the containers' side only the clients of a
+// package get in; a target's own subnet, which nat lets in by itself, is not
+// said there for that reason.
+func forwards(hosts map[string]map[string]state.Host, containers map[string]Container, own []Own, clients map[string][]netip.Addr) nat.Config {
 	var cfg nat.Config
-	add := func(pkg, host string, external, internal uint16, count int) {
+	add := func(pkg, host string, external, internal uint16, count int, told bool) {
 		c, ok := containers[pkg]
 		if !ok {
 			return
@@ -32,15 +42,24 @@ func forwards(hosts map[string]map[string]state.Host, containers map[string]Cont
 		for _, o := range own {
 			ip := o.Prefix.Addr()
 			target := c.addr(ip.Is4())
-			if !target.IsValid() {
+			if !target.IsValid() || !o.serves(told) {
 				continue
 			}
-			cfg.Forwards = append(cfg.Forwards, nat.Forward{
+			f := nat.Forward{
 				Name:   name(netip.AddrPortFrom(ip, external), pkg, host),
 				Source: netip.AddrPortFrom(ip, external),
 				Target: nat.Target{Addr: target, Prefix: target.BitLen(), Port: internal},
 				Count:  count,
-			})
+			}
+			if o.Gateway == BridgeName {
+				f.AllowFrom = []netip.Prefix{netip.PrefixFrom(target, target.BitLen())}
+				for _, a := range clients[pkg] {
+					if a.Is4() == ip.Is4() {
+						f.AllowFrom = append(f.AllowFrom, netip.PrefixFrom(a, a.BitLen()))
+					}
+				}
+			}
+			cfg.Forwards = append(cfg.Forwards, f)
 		}
 	}
 	for _, pkg := range slices.Sorted(maps.Keys(hosts)) {
@@ -48,12 +67,12 @@ func forwards(hosts map[string]map[string]state.Host, containers map[string]Cont
 			h := hosts[pkg][id]
 			for _, port := range slices.Sorted(maps.Keys(h.Bindings)) {
 				if b := h.Bindings[port]; b.Enabled && b.Net.AssignedPort != nil {
-					add(pkg, id, *b.Net.AssignedPort, number(port), 1)
+					add(pkg, id, *b.Net.AssignedPort, number(port), 1, len(b.Interfaces) > 0)
 				}
 			}
 			for _, port := range slices.Sorted(maps.Keys(h.BindingRanges)) {
 				if r := h.BindingRanges[port]; r.Enabled {
-					add(pkg, id, r.ExternalStartPort, number(port), r.NumberOfPorts)
+					add(pkg, id, r.ExternalStartPort, number(port), r.NumberOfPorts, r.Interface != nil)
 				}
 			}
 		}
@@ -75,12 +94,15 @@ func number(port string) uint16 {
 
 // available lists the addresses of an outside port, as effects and clients of
 // the document read them.
-func available(own []Own, port *uint16, ssl bool) []state.HostnameInfo {
+func available(own []Own, port *uint16, ssl, told bool) []state.HostnameInfo {
 	out := []state.HostnameInfo{}
 	if port == nil {
 		return out
 	}
 	for _, o := range own {
+		if !o.serves(told) {
+			continue
+		}
 		ip := o.Prefix.Addr()
 		info := state.HostnameInfo{
 			SSL: ssl, Public: public(ip), Hostname: ip.String(), Port: port,
@@ -108,7 +130,7 @@ func refresh(hosts map[string]state.Host, own []Own) (changed bool) {
 		for port, b := range h.Bindings {
 			now := []state.HostnameInfo{}
 			if b.Enabled {
-				now = available(own, b.Net.AssignedPort, b.Options.Secure != nil && b.Options.Secure.SSL)
+				now = available(own, b.Net.AssignedPort, b.Options.Secure != nil && b.Options.Secure.SSL, len(b.Interfaces) > 0)
 			}
 			now = append(now, provided(b.Addresses.Available)...)
 			if !sameAddresses(now, b.Addresses.Available) {
@@ -119,7 +141,7 @@ func refresh(hosts map[string]state.Host, own []Own) (changed bool) {
 		for port, r := range h.BindingRanges {
 			now := []state.HostnameInfo{}
 			if r.Enabled {
-				now = available(own, &r.ExternalStartPort, false)
+				now = available(own, &r.ExternalStartPort, false, r.Interface != nil)
 			}
 			if !sameAddresses(now, r.Addresses.Available) {
 				r.Addresses.Available, changed = now, true

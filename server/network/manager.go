@@ -25,7 +25,7 @@ type Options struct {
 	DB       *patchdb.DB
 	NAT      Forwarder
 	Gateway4 netip.Addr   // the address that containers see as their gateway
-	Gateway6 netip.Addr   // the same for IPv6; may be unset
+	Gateway6 netip.Addr   // the same for IPv6, for DNS alone; may be unset
 	Subnet4  netip.Prefix // the containers' subnets; DNS answers those only
 	Subnet6  netip.Prefix
 	Skip     string       // links whose names begin so are the containers', not the server's own
@@ -153,10 +153,7 @@ func (m *Manager) Sync(ctx context.Context) error {
 		return err
 	}
 	outside := describe(own)
-	own = append(own, Own{Gateway: BridgeName, Prefix: netip.PrefixFrom(m.o.Gateway4, 32)})
-	if m.o.Gateway6.IsValid() {
-		own = append(own, Own{Gateway: BridgeName, Prefix: netip.PrefixFrom(m.o.Gateway6, 128)})
-	}
+	own = append(own, inside(m.o.Gateway4)...)
 	m.own = own
 	var cfg nat.Config
 	_, err = m.o.DB.Update(ctx, func(tx *patchdb.Tx) error {
@@ -171,7 +168,11 @@ func (m *Manager) Sync(ctx context.Context) error {
 				}
 			}
 		}
-		cfg = m.inSubnets(forwards(hosts, m.containers, own))
+		clients, err := clientAddresses(tx)
+		if err != nil {
+			return err
+		}
+		cfg = m.inSubnets(forwards(hosts, m.containers, own, clients))
 		p := patchdb.Join(state.ServerInfo, "network")
 		var was state.Network
 		if err := tx.Get(p, &was); err != nil && !errors.Is(err, patchdb.ErrNotFound) {
@@ -194,9 +195,13 @@ func (m *Manager) Sync(ctx context.Context) error {
 
 // inSubnets says of each target which subnet it shares with the other
 // containers: what goes between containers directly is the runtime's to judge,
-// not nat's.
+// not nat's. Where only some may come in, nat would let in that whole subnet, so
+// it is not said there.
 func (m *Manager) inSubnets(cfg nat.Config) nat.Config {
 	for i := range cfg.Forwards {
+		if len(cfg.Forwards[i].AllowFrom) > 0 {
+			continue
+		}
 		t := &cfg.Forwards[i].Target
 		for _, subnet := range []netip.Prefix{m.o.Subnet4, m.o.Subnet6} {
 			if subnet.Contains(t.Addr) {

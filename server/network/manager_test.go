@@ -122,7 +122,12 @@ func TestManager(t *testing.T) {
 	require.Equal(t, "192.0.2.10", network().Outside)
 	require.NotContains(t, network().Gateways, "tst-c")
 
-	update(t, db, func(tx *patchdb.Tx) error { return Bind(tx, "web", "main", 80, http(47080)) })
+	update(t, db, func(tx *patchdb.Tx) error {
+		if err := Bind(tx, "web", "main", 80, http(47080)); err != nil {
+			return err
+		}
+		return ExportInterface(tx, "web", state.ServiceInterface{ID: "ui", Type: "ui", AddressInfo: state.AddressInfo{HostID: "main", InternalPort: 80}})
+	})
 	require.NoError(t, m.SetContainer(t.Context(), "web", netip.MustParseAddr("10.59.0.2"), netip.Addr{}))
 	sources := func() (out []string) {
 		for _, f := range m.Forwards() {
@@ -130,7 +135,7 @@ func TestManager(t *testing.T) {
 		}
 		return out
 	}
-	require.Equal(t, []string{"192.0.2.10:47080", "10.59.0.1:47080"}, sources())
+	require.Equal(t, []string{"192.0.2.10:47080", "10.59.0.1:47080", "127.0.0.1:47080"}, sources())
 	rules, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
 	require.NoError(t, err, "%s", rules)
 	require.Contains(t, string(rules), "10.59.0.2")
@@ -141,10 +146,10 @@ func TestManager(t *testing.T) {
 
 	// A new address of the server is published without being asked for.
 	ip(t, "addr", "add", "192.0.2.77/24", "dev", "eth0")
-	within(t, "the new address is published", func() bool { return len(m.Forwards()) == 3 })
+	within(t, "the new address is published", func() bool { return len(m.Forwards()) == 4 })
 	require.Contains(t, network().Gateways["eth0"].Subnets, "192.0.2.77/24")
 	ip(t, "addr", "del", "192.0.2.77/24", "dev", "eth0")
-	within(t, "the address is taken back", func() bool { return len(m.Forwards()) == 2 })
+	within(t, "the address is taken back", func() bool { return len(m.Forwards()) == 3 })
 
 	askFrom := func(from, name string, kind uint16) *dns.Msg {
 		t.Helper()

@@ -11,7 +11,7 @@ import (
 // Addresses that another package provides stay when the server's own change.
 func TestProvidedAddressesStay(t *testing.T) {
 	port := uint16(49152)
-	b := state.Binding{Enabled: true, Net: state.NetInfo{AssignedPort: &port}, Addresses: state.NewAddresses()}
+	b := state.Binding{Enabled: true, Net: state.NetInfo{AssignedPort: &port}, Addresses: state.NewAddresses(), Interfaces: map[string]state.ServiceInterface{"ui": {}}}
 	onion := state.HostnameInfo{Hostname: "x.onion", Public: true, Metadata: state.HostnameMetadata{Kind: state.KindPlugin, PackageID: "tor"}}
 	b.Addresses.Available = []state.HostnameInfo{onion}
 	h := state.NewHost()

@@ -73,8 +73,8 @@ func addressViews(list []state.HostnameInfo, scheme, user, suffix string) []api.
 	out := []api.Address{}
 	for _, a := range list {
 		ip, err := netip.ParseAddr(a.Hostname)
-		if err != nil || a.Port == nil || a.Metadata.Gateway == BridgeName {
-			continue // the containers' side is for containers, which find it in the document
+		if err != nil || a.Port == nil || a.Metadata.Gateway == BridgeName || a.Metadata.Gateway == LoopbackName {
+			continue // what is inside this machine is found in the document
 		}
 		out = append(out, api.Address{
 			IP: a.Hostname, Port: *a.Port,

@@ -12,30 +12,31 @@ import (
 
 	"github.com/selfstead/selfstead/lxcrt"
 	"github.com/selfstead/selfstead/patchdb"
+	"github.com/selfstead/selfstead/server/network"
 	"github.com/selfstead/selfstead/server/state"
 )
 
 // peer is what decides who may reach a package's container directly.
 type peer struct {
 	container string
-	needs     []string // packages it depends on
+	clients   []string // packages that may reach it
 	ports     []uint16 // that it binds, ranges included
 }
 
 // edges lets each package open connections to the bound ports of the packages
-// that it depends on, at the address of their container. Everything else
+// whose client it is, at the address of their container. Everything else
 // between containers stays shut.
 func edges(peers map[string]peer) []lxcrt.Edge {
 	list := []lxcrt.Edge{}
-	for id, p := range peers {
-		for _, other := range p.needs {
-			to, ok := peers[other]
-			if !ok || other == id || p.container == "" || to.container == "" {
+	for id, to := range peers {
+		for _, client := range to.clients {
+			from, ok := peers[client]
+			if !ok || client == id || from.container == "" || to.container == "" {
 				continue
 			}
 			for _, port := range to.ports {
 				for _, protocol := range []string{"tcp", "udp"} {
-					list = append(list, lxcrt.Edge{From: p.container, To: to.container, Protocol: protocol, Port: port})
+					list = append(list, lxcrt.Edge{From: from.container, To: to.container, Protocol: protocol, Port: port})
 				}
 			}
 		}
@@ -47,26 +48,19 @@ func edges(peers map[string]peer) []lxcrt.Edge {
 }
 
 // readPeers collects from the document what edges needs.
-func readPeers(tx *patchdb.Tx) (map[string]peer, error) {
+func readPeers(tx *patchdb.Tx, access map[string][]string) (map[string]peer, error) {
 	peers := map[string]peer{}
 	ids, err := tx.Keys(state.PackageData)
 	if err != nil {
 		return nil, err
 	}
 	for _, id := range ids {
-		var p peer
+		p := peer{clients: access[id]}
 		keep, err := patchdb.TxGet[state.ServiceKeep](tx, keepPointer(id))
 		if err != nil && !errors.Is(err, patchdb.ErrNotFound) {
 			return nil, err
 		}
 		p.container = keep.Container
-		for _, at := range []patchdb.Pointer{state.PackagePointer(id, "currentDependencies"), state.PackagePointer(id, "stateInfo", "manifest", "dependencies")} {
-			names, err := tx.Keys(at)
-			if err != nil && !errors.Is(err, patchdb.ErrNotFound) {
-				return nil, err
-			}
-			p.needs = append(p.needs, names...)
-		}
 		hosts := map[string]state.Host{}
 		if err := tx.Get(state.PackagePointer(id, "hosts"), &hosts); err != nil {
 			return nil, err
@@ -89,29 +83,44 @@ func readPeers(tx *patchdb.Tx) (map[string]peer, error) {
 	return peers, nil
 }
 
-// syncEdges makes the runtime's rules match the document.
-func (m *Manager) syncEdges(ctx context.Context) error {
+// syncAccess makes the kernel match what the document says of who may reach
+// whom: the runtime's rules for connections straight to a container, and the
+// forwards at the containers' gateway.
+func (m *Manager) syncAccess(ctx context.Context) error {
 	m.edgeMu.Lock()
 	defer m.edgeMu.Unlock()
+	var access map[string][]string
 	var peers map[string]peer
-	err := m.db.View(func(tx *patchdb.Tx) (err error) { peers, err = readPeers(tx); return err })
+	err := m.db.View(func(tx *patchdb.Tx) (err error) {
+		if access, err = network.Access(tx); err != nil {
+			return err
+		}
+		peers, err = readPeers(tx, access)
+		return err
+	})
 	if err != nil {
-		return fmt.Errorf("service: edges: %w", err)
+		return fmt.Errorf("service: access between packages: %w", err)
 	}
 	list := edges(peers)
 	text, _ := json.Marshal(list)
-	if string(text) == m.edgesNow {
-		return nil
+	if string(text) != m.edgesNow {
+		if err := m.rt.SetEdges(ctx, list); err != nil {
+			return err
+		}
+		m.edgesNow = string(text)
 	}
-	if err := m.rt.SetEdges(ctx, list); err != nil {
-		return err
+	text, _ = json.Marshal(access)
+	if string(text) != m.accessNow {
+		if err := m.net.Sync(ctx); err != nil {
+			return err
+		}
+		m.accessNow = string(text)
 	}
-	m.edgesNow = string(text)
 	return nil
 }
 
-// concernsEdges reports whether a change at p can change the edges.
-func concernsEdges(p patchdb.Pointer) bool {
+// concernsAccess reports whether a change at p can change who may reach whom.
+func concernsAccess(p patchdb.Pointer) bool {
 	parts := strings.Split(string(p), "/") // "", public, packageData, id, member, ...
 	switch {
 	case len(parts) < 5:
@@ -123,5 +132,5 @@ func concernsEdges(p patchdb.Pointer) bool {
 	case parts[4] == "hosts":
 		return len(parts) < 9 || parts[8] == "enabled" || parts[8] == "numberOfPorts"
 	}
-	return parts[4] == "currentDependencies" || parts[4] == "stateInfo"
+	return parts[4] == "grants" || parts[4] == "stateInfo"
 }

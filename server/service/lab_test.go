@@ -396,28 +396,7 @@ func (l *lab) get(url string) string {
 func (l *lab) fetch(ns, url string) (string, error) {
 	c := &http.Client{Timeout: 8 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			type result struct {
-				net.Conn
-				error
-			}
-			got := make(chan result, 1)
-			go func() {
-				runtime.LockOSThread() // never unlocked: the thread ends here
-				f, err := os.Open("/run/netns/" + ns)
-				if err == nil {
-					err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET)
-					f.Close()
-				}
-				var c net.Conn
-				if err == nil {
-					c, err = (&net.Dialer{Timeout: 3 * time.Second}).DialContext(ctx, network, addr)
-				}
-				got <- result{c, err}
-			}()
-			r := <-got
-			return r.Conn, r.error
-		},
+		DialContext:       func(_ context.Context, network, addr string) (net.Conn, error) { return l.dial(ns, network, addr) },
 	}}
 	resp, err := c.Get(url)
 	if err != nil {
@@ -429,6 +408,30 @@ func (l *lab) fetch(ns, url string) (string, error) {
 		err = fmt.Errorf("%d: %s", resp.StatusCode, body)
 	}
 	return string(body), err
+}
+
+// dial connects from a network namespace.
+func (l *lab) dial(ns, network, addr string) (net.Conn, error) {
+	type result struct {
+		net.Conn
+		error
+	}
+	got := make(chan result, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends here
+		f, err := os.Open("/run/netns/" + ns)
+		if err == nil {
+			err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET)
+			f.Close()
+		}
+		var c net.Conn
+		if err == nil {
+			c, err = net.DialTimeout(network, addr, 3*time.Second)
+		}
+		got <- result{c, err}
+	}()
+	r := <-got
+	return r.Conn, r.error
 }
 
 // options of a test package.

@@ -49,8 +49,9 @@ type Manager struct {
 	log    *slog.Logger
 	watch  *watchers[*instance]
 
-	edgeMu   sync.Mutex
-	edgesNow string // what the runtime was told last
+	edgeMu    sync.Mutex
+	edgesNow  string // what the runtime was told last
+	accessNow string // what the network room was told last
 
 	handing atomic.Bool     // Close hands over: containers go on
 	ctx     context.Context // ends when Close begins
@@ -178,8 +179,8 @@ func (m *Manager) feed(ctx context.Context, s *patchdb.Subscription) {
 				}
 			}
 		}
-		if paths == nil || slices.ContainsFunc(paths, concernsEdges) {
-			if err := m.syncEdges(ctx); err != nil && ctx.Err() == nil {
+		if paths == nil || slices.ContainsFunc(paths, concernsAccess) {
+			if err := m.syncAccess(ctx); err != nil && ctx.Err() == nil {
 				m.log.Error("who may reach whom", "err", err)
 			}
 		}

@@ -2,7 +2,6 @@ package service
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -65,13 +64,11 @@ func compose(list []effect.IDMap) []lxcrt.IDMapEntry {
 	return out
 }
 
-// declares reports whether the package may use what belongs to other.
+// declares reports whether the package may use what belongs to other: only what
+// its signed manifest says, which its owner could read, counts.
 func (r *instance) declares(other string) bool {
-	if _, ok := r.bundle.Manifest.Dependencies[other]; ok {
-		return true
-	}
-	_, err := patchdb.Get[json.RawMessage](r.u.m.db, state.PackagePointer(r.u.id, "currentDependencies", other))
-	return err == nil
+	_, ok := r.bundle.Manifest.Dependencies[other]
+	return ok
 }
 
 // What bind makes of a source that is missing.

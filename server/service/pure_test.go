@@ -101,22 +101,22 @@ func TestDataVersion(t *testing.T) {
 
 func TestEdges(t *testing.T) {
 	got := edges(map[string]peer{
-		"a":    {container: "A", needs: []string{"b", "b", "gone", "down"}},
-		"b":    {container: "B", ports: []uint16{80, 81}, needs: []string{"b"}},
+		"a":    {container: "A"},
+		"b":    {container: "B", ports: []uint16{80, 81}, clients: []string{"a", "b", "a", "gone", "down"}},
 		"c":    {container: "C", ports: []uint16{90}},
-		"down": {ports: []uint16{1}},
+		"down": {ports: []uint16{1}, clients: []string{"a"}},
 	})
 	require.Equal(t, []lxcrt.Edge{
 		{From: "A", To: "B", Protocol: "tcp", Port: 80}, {From: "A", To: "B", Protocol: "udp", Port: 80},
 		{From: "A", To: "B", Protocol: "tcp", Port: 81}, {From: "A", To: "B", Protocol: "udp", Port: 81},
 	}, got)
 	for p, want := range map[patchdb.Pointer]bool{
-		"": true, "/public/packageData": true, "/public/packageData/a": true, "/public/packageData/a/currentDependencies/b": true,
+		"": true, "/public/packageData": true, "/public/packageData/a": true, "/public/packageData/a/currentDependencies/b": false, "/public/packageData/a/grants/b": true,
 		"/public/packageData/a/hosts/h/bindings/80": true, "/public/packageData/a/hosts/h/bindings/80/enabled": true,
 		"/public/packageData/a/hosts/h/bindings/80/addresses/available/0": false, "/public/packageData/a/statusInfo/health/web": false,
 		"/private/services/a/container": true, "/private/services/a/spec": false, "/public/serverInfo/network/outside": false,
 	} {
-		require.Equal(t, want, concernsEdges(p), p)
+		require.Equal(t, want, concernsAccess(p), p)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/selfstead/selfstead/lxcrt"
+	"github.com/selfstead/selfstead/lxcrt/guest/node"
 	"github.com/selfstead/selfstead/s9pk"
 	"github.com/selfstead/selfstead/server/state"
 )
@@ -26,10 +27,7 @@ const (
 
 // initCommand is PID 1 of every container: our init, which runs the Node
 // runtime.
-var initCommand = []string{
-	"/usr/bin/start-container", "init", "--log", insideLog, "--",
-	"/usr/bin/node", "--experimental-detect-module", "--trace-warnings", "/usr/lib/startos/init/index.js",
-}
+var initCommand = append([]string{"/usr/bin/start-container", "init", "--log", insideLog, "--", "/usr/bin/node"}, node.Args...)
 
 // containerSpec is what a package's container is made from.
 func containerSpec(l layout, layers []lxcrt.Layer, gateway4, gateway6 netip.Addr, guid string, keep state.ServiceKeep, b *bundle) lxcrt.Spec {

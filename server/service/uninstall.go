@@ -130,7 +130,7 @@ func (m *Manager) forget(ctx context.Context, id string, data bool) error {
 		return err
 	}
 	_, err = m.db.Update(ctx, func(tx *patchdb.Tx) error {
-		if err := errors.Join(network.Release(tx, id), effect.ClearURLs(tx, id, nil)); err != nil {
+		if err := errors.Join(network.Release(tx, id), effect.ClearURLs(tx, id, nil), dropGrants(tx, id)); err != nil {
 			return err
 		}
 		if data && keep.KeepData {

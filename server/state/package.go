@@ -22,6 +22,16 @@ type Package struct {
 	Hosts               map[string]Host            `json:"hosts"`
 	OutboundGateway     *string                    `json:"outboundGateway"`
 	Plugin              map[string]any             `json:"plugin"`
+	Grants              map[string]time.Time       `json:"grants,omitempty"` // ours: packages that its owner lets in beside declared dependents, and since when
+	Limits              *Limits                    `json:"limits,omitempty"` // ours: what its owner lets it take of the machine, where not the default
+}
+
+// Limits bound what a package takes of the machine; nil is the default.
+type Limits struct {
+	Memory    *int64   `json:"memory,omitempty"`    // bytes
+	CPUs      *float64 `json:"cpus,omitempty"`      // 1.5 is one and a half
+	CPUWeight *int     `json:"cpuWeight,omitempty"` // its share while the processor is short, against 100
+	PIDs      *int64   `json:"pids,omitempty"`      // tasks, threads included
 }
 
 // What a package is doing (Package.State). A package that is being installed

@@ -39,6 +39,7 @@ func newPackagesCommand() *cobra.Command {
 			return t.printPackage(cmd.OutOrStdout(), p, err)
 		}),
 		t.uninstallCommand(),
+		t.grantsCommand(),
 		t.logsCommand(),
 		t.actionsCommand(),
 		t.api("tasks ID", "List what a package is asked to do", cobra.ExactArgs(1), t.listTasks),

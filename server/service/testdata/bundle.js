@@ -35,9 +35,10 @@ exports.init = async ({ effects, kind }) => {
     id: 'ui', name: 'UI', description: 'The page', masked: false, type: 'ui',
     addressInfo: { username: null, hostId: 'ui-multi', internalPort: 8080, scheme: 'http', sslScheme: null, suffix: '' },
   })
-  await effects.clearBindings({ except: [{ id: 'ui-multi', internalPort: 8080 }] })
+  if (test.inner) await effects.bind({ id: 'inner', internalPort: 8080, preferredExternalPort: test.inner, addSsl: null, secure: null })
+  await effects.clearBindings({ except: [{ id: 'ui-multi', internalPort: 8080 }, { id: 'inner', internalPort: 8080 }] })
   await effects.clearServiceInterfaces({ except: ['ui'] })
-  await effects.setDependencies({ dependencies: test.needs ? [{ kind: 'running', id: test.needs, versionRange: '*', healthChecks: ['web'] }] : [] })
+  await effects.setDependencies({ dependencies: test.needs || test.claims ? [{ kind: 'running', id: test.needs || test.claims, versionRange: '*', healthChecks: ['web'] }] : [] })
   if (test.needs) {
     const follow = async () => {
       const status = await effects.getStatus({ packageId: test.needs, callback: () => follow() })

@@ -3,11 +3,13 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -27,7 +29,11 @@ func main() {
 		w.Write(text)
 	})
 	http.HandleFunc("/get", func(w http.ResponseWriter, r *http.Request) {
-		c := http.Client{Timeout: 3 * time.Second}
+		wait := 3 * time.Second
+		if ms, err := strconv.Atoi(r.FormValue("ms")); err == nil {
+			wait = time.Duration(ms) * time.Millisecond
+		}
+		c := http.Client{Timeout: wait}
 		resp, err := c.Get(r.FormValue("url"))
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadGateway)
@@ -35,6 +41,27 @@ func main() {
 		}
 		defer resp.Body.Close()
 		io.Copy(w, resp.Body)
+	})
+	http.HandleFunc("/ticks", func(w http.ResponseWriter, r *http.Request) {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for ; r.Context().Err() == nil; <-tick.C {
+			fmt.Fprintln(w, "tick")
+			w.(http.Flusher).Flush()
+		}
+	})
+	http.HandleFunc("/relay", func(w http.ResponseWriter, r *http.Request) {
+		req, _ := http.NewRequestWithContext(r.Context(), "GET", r.FormValue("url"), nil)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		defer resp.Body.Close()
+		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+			fmt.Fprintln(w, lines.Text())
+			w.(http.Flusher).Flush()
+		}
 	})
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
