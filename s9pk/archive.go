@@ -203,6 +203,14 @@ func (w *window) bytes(off, n int64) ([]byte, error) {
 	return w.buf[:n], nil
 }
 
+// end is where a body ends, as far as it lies within the archive.
+func (f *File) end() int64 {
+	if f.inside(f.a.size) {
+		return f.Position + f.Size
+	}
+	return min(f.Position, f.a.size)
+}
+
 // inside says whether a body lies within the archive.
 func (f *File) inside(end int64) bool {
 	return f.Size >= 0 && f.Position <= math.MaxInt64-f.Size && f.Position+f.Size <= end

@@ -464,6 +464,72 @@ func TestOutboard(t *testing.T) {
 	}
 }
 
+// TestOutboardOfNoUse opens a package with outboards that are of another
+// package, damaged, or gone while they are read: its bodies are then proven whole.
+func TestOutboardOfNoUse(t *testing.T) {
+	t.Parallel()
+	b, content := big(t)
+	a, err := open(b, s9pk.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var good, other bytes.Buffer
+	if err := a.WriteOutboard(context.Background(), &good, merkle.DefaultGroup, nil); err != nil {
+		t.Fatal(err)
+	}
+	changed := bytes.Clone(content)
+	changed[5] ^= 1
+	stranger, err := open(s9pktest.Build(t, s9pktest.Spec{Files: map[string][]byte{"assets.squashfs": changed}}), s9pk.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stranger.WriteOutboard(context.Background(), &other, merkle.DefaultGroup, nil); err != nil {
+		t.Fatal(err)
+	}
+	damaged := bytes.Clone(good.Bytes())
+	damaged[len(damaged)-1] ^= 1
+	for name, ob := range map[string][]byte{"of another package": other.Bytes(), "damaged": damaged, "gone": good.Bytes()} {
+		src := &failingReader{r: bytes.NewReader(ob)}
+		o, err := s9pk.OpenOutboard(src, int64(len(ob)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		src.broken = name == "gone"
+		a, err := open(b, s9pk.Options{Outboard: o})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := a.File("assets.squashfs")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.Proof(f.Hash, f.Size); err == nil {
+			t.Errorf("%s: asked directly it must say what is wrong", name)
+		}
+		r, err := f.Open(context.Background())
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("%s: read %d bytes, %v", name, len(got), err)
+		}
+	}
+}
+
+// failingReader reads until it is broken.
+type failingReader struct {
+	r      io.ReaderAt
+	broken bool
+}
+
+func (f *failingReader) ReadAt(p []byte, off int64) (int, error) {
+	if f.broken {
+		return 0, errors.New("the connection is gone")
+	}
+	return f.r.ReadAt(p, off)
+}
+
 type countingReader struct {
 	r io.ReaderAt
 	n int64

@@ -1,6 +1,7 @@
 package s9pk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -55,10 +57,22 @@ func (a *Archive) Extract(ctx context.Context, dir string, o ExtractOptions) (er
 	if err != nil {
 		return err
 	}
-	var done atomic.Int64
+	// Bodies in the order in which they lie, which a source over a network serves
+	// best; directories before them.
+	slices.SortStableFunc(list, func(x, y extractItem) int { return cmp.Compare(x.position(), y.position()) })
+	var files []*File
 	for _, item := range list {
+		if item.file != nil {
+			files = append(files, item.file)
+		}
+	}
+	var done atomic.Int64
+	for i, item := range list {
 		if err = ctx.Err(); err != nil {
 			break
+		}
+		if item.file != nil {
+			a.announceRun(files, i-(len(list)-len(files)))
 		}
 		if err = a.extractItem(ctx, root, item, func(n int64) {
 			if d := done.Add(n); o.Progress != nil {
@@ -77,6 +91,13 @@ func (a *Archive) Extract(ctx context.Context, dir string, o ExtractOptions) (er
 type extractItem struct {
 	path string
 	file *File // nil for a directory
+}
+
+func (it extractItem) position() int64 {
+	if it.file == nil {
+		return -1
+	}
+	return it.file.Position
 }
 
 func (a *Archive) extractList(paths []string) (list []extractItem, total int64, err error) {
@@ -142,7 +163,7 @@ func (a *Archive) extractItem(ctx context.Context, root *os.Root, it extractItem
 	if err != nil {
 		return fail(err)
 	}
-	s, err := it.file.Stream()
+	s, err := it.file.stream()
 	if err == nil {
 		bp := copyBuffers.Get().(*[]byte)
 		defer copyBuffers.Put(bp)

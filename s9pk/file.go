@@ -69,6 +69,9 @@ func (f *File) verify(ctx context.Context, workers int, progress func(n int64)) 
 	if err := f.check("verify"); err != nil {
 		return err
 	}
+	if workers == 0 && f.a.forward() {
+		workers = min(2, merkle.Workers())
+	}
 	got, err := merkle.HashAt(ctx, f.a.r, f.Position, f.Size, workers, progress)
 	if err != nil {
 		return f.fail("verify", err)
@@ -84,19 +87,23 @@ func (f *File) Section() *io.SectionReader {
 	return io.NewSectionReader(f.a.r, f.Position, f.Size)
 }
 
-// Proof returns what proves parts of the body: from Options.Outboard where it
-// has one, else by reading the whole body once.
+// Proof returns what proves parts of the body: from Options.Outboard where that
+// has a proof that fits, else by reading the whole body once.
 func (f *File) Proof(ctx context.Context) (*merkle.Proof, error) {
 	if err := f.check("read"); err != nil {
 		return nil, err
 	}
 	if ob := f.a.o.Outboard; ob != nil {
-		p, err := ob.Proof(f.Hash, f.Size)
-		if err == nil || !errors.Is(err, fs.ErrNotExist) {
-			return p, wrap(f, err)
+		if p, err := ob.Proof(f.Hash, f.Size); err == nil {
+			return p, nil
 		}
 	}
-	p, err := merkle.BuildProof(ctx, f.a.r, f.Position, f.Size, merkle.DefaultGroup, 0, nil)
+	workers := 0
+	if f.a.forward() {
+		workers = 1
+		f.a.announce(f.Position, f.Size)
+	}
+	p, err := merkle.BuildProof(ctx, f.a.r, f.Position, f.Size, merkle.DefaultGroup, workers, nil)
 	if err != nil {
 		return nil, f.fail("read", err)
 	}
@@ -104,13 +111,6 @@ func (f *File) Proof(ctx context.Context) (*merkle.Proof, error) {
 		return nil, f.mismatch("read", p.Root())
 	}
 	return p, nil
-}
-
-func wrap(f *File, err error) error {
-	if err == nil {
-		return nil
-	}
-	return f.fail("read", err)
 }
 
 // Open returns a reader that proves every byte before it hands it on, at any
@@ -133,8 +133,13 @@ type Reader struct {
 	off   int64
 	group int64 // of buf; -1 when it holds none
 	buf   []byte
+	run   int64                       // bytes that Read has handed on since the last Seek
 	last  atomic.Pointer[provenGroup] // of ReadAt: small reads side by side prove a group once
 }
+
+// announceFrom is how much is read in a row before the source is told that the
+// rest will be, too. Who wants a beginning is not sent the whole.
+const announceFrom = 2 << 20
 
 // provenGroup is content that was proven; it does not change.
 type provenGroup struct {
@@ -186,7 +191,44 @@ func (r *Reader) Read(p []byte) (int, error) {
 		r.group, r.buf = i, buf
 	}
 	n := copy(p, r.buf[r.off-i*r.proof.GroupSize():])
+	if r.run < announceFrom && r.run+int64(n) >= announceFrom {
+		r.announce()
+	}
 	r.off += int64(n)
+	r.run += int64(n)
+	return n, nil
+}
+
+// announce tells the source that all groups from the current one on will be read.
+func (r *Reader) announce() {
+	from := r.off / r.proof.GroupSize() * r.proof.GroupSize()
+	r.f.a.announce(r.f.Position+from, r.f.Size-from)
+}
+
+// WriteTo writes all from the current offset on, which is what io.Copy calls: a
+// source over a network is asked for it once.
+func (r *Reader) WriteTo(w io.Writer) (n int64, err error) {
+	if r.off < r.f.Size {
+		r.announce()
+		r.run = announceFrom
+	}
+	for r.off < r.f.Size {
+		i := r.off / r.proof.GroupSize()
+		if i != r.group {
+			r.group = -1
+			buf, err := r.load(i, r.buf)
+			if err != nil {
+				return n, err
+			}
+			r.group, r.buf = i, buf
+		}
+		k, err := w.Write(r.buf[r.off-i*r.proof.GroupSize():])
+		n += int64(k)
+		r.off += int64(k)
+		if err != nil {
+			return n, err
+		}
+	}
 	return n, nil
 }
 
@@ -235,7 +277,7 @@ func (r *Reader) Seek(offset int64, whence int) (int64, error) {
 	if offset < 0 {
 		return 0, r.fail(0, fs.ErrInvalid)
 	}
-	r.off = offset
+	r.off, r.run = offset, 0
 	return offset, nil
 }
 

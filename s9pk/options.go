@@ -27,7 +27,10 @@ type Options struct {
 	// Received gives a StreamVerifier back what it was given, for archives
 	// that need a second look: a file that the caller writes before each Write.
 	Received io.ReaderAt
-	// Outboard proves parts of bodies without reading all of them.
+	// Outboard proves parts of bodies without reading all of them. Nothing is
+	// taken on its word: a body for which it has no proof, or one that does not
+	// fit or cannot be read, is hashed whole, as if there were no outboard.
+	// Outboard.Proof says why.
 	Outboard *Outboard
 }
 

@@ -9,6 +9,47 @@ import (
 	"github.com/selfstead/selfstead/s9pk/merkle"
 )
 
+// forwardReader is a source of archives that serves reads front to back far
+// better than any others, as one over a network does. Verify goes through it so.
+type forwardReader interface {
+	io.ReaderAt
+	ReadsForward() bool
+}
+
+func (a *Archive) forward() bool {
+	f, ok := a.r.(forwardReader)
+	return ok && f.ReadsForward()
+}
+
+// announcer is a source that likes to know what will be read front to back, so
+// that it can ask for all of it at once.
+type announcer interface{ Expect(off, n int64) }
+
+func (a *Archive) announce(off, n int64) {
+	if r, ok := a.r.(announcer); ok {
+		r.Expect(off, n)
+	}
+}
+
+// smallGap is what may lie between bodies that are fetched in one go.
+const smallGap = 1 << 20
+
+// announceRun announces body i of files, which are read in the order of their
+// positions, and those that follow it closely, where i begins such a run.
+func (a *Archive) announceRun(files []*File, i int) {
+	if i > 0 && files[i].Position-files[i-1].end() <= smallGap {
+		return
+	}
+	to := files[i].end()
+	for _, f := range files[i+1:] {
+		if f.Position-to > smallGap {
+			break
+		}
+		to = max(to, f.end())
+	}
+	a.announce(files[i].Position, to-files[i].Position)
+}
+
 // Bytes is a source for content in memory.
 func Bytes(b []byte) merkle.Source { return bytesSource(b) }
 

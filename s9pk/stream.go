@@ -16,6 +16,15 @@ func (f *File) Stream() (*StreamReader, error) {
 	if err := f.check("read"); err != nil {
 		return nil, err
 	}
+	f.a.announce(f.Position, f.Size)
+	return f.stream()
+}
+
+// stream is Stream for a body that has been announced with others.
+func (f *File) stream() (*StreamReader, error) {
+	if err := f.check("read"); err != nil {
+		return nil, err
+	}
 	return &StreamReader{f: f, r: f.Section(), h: merkle.NewHasher()}, nil
 }
 

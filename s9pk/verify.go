@@ -59,31 +59,47 @@ func (a *Archive) Verify(ctx context.Context, progress func(done, total int64)) 
 		done += n
 		progress(done, total)
 	}
+	if len(files) > 0 {
+		a.announceRun(files, 0)
+	}
 	return a.each(ctx, files, total, report)
 }
 
 // each verifies files by position, which a source over a network serves best.
 func (a *Archive) each(ctx context.Context, files []*File, total int64, report func(int64)) error {
 	workers := merkle.Workers()
+	// Alone, a body keeps one core busy; one that outweighs a core's share of all
+	// is spread over them.
+	share := func(f *File) int {
+		if f.Size >= splitFrom && f.Size*int64(workers) > total {
+			return workers
+		}
+		return 1
+	}
+	switch {
+	case a.forward():
+		ahead := func(*File) int { return min(2, workers) } // one reads, in order
+		return eachOf(ctx, files, 1, ahead, report)
+	case workers <= 2: // while one reads ahead for a large body it has time for small ones
+		return eachOf(ctx, files, workers, share, report)
+	}
 	from := 0
 	for i, f := range files {
-		// Alone, a body keeps one core busy; one that outweighs a core's share
-		// of all is spread over them.
-		if workers > 1 && f.Size >= splitFrom && f.Size*int64(workers) > total {
-			if err := eachWhole(ctx, files[from:i], workers, report); err != nil {
+		if n := share(f); n > 1 {
+			if err := eachOf(ctx, files[from:i], workers, share, report); err != nil {
 				return err
 			}
-			if err := f.verify(ctx, workers, report); err != nil {
+			if err := f.verify(ctx, n, report); err != nil {
 				return err
 			}
 			from = i + 1
 		}
 	}
-	return eachWhole(ctx, files[from:], workers, report)
+	return eachOf(ctx, files[from:], workers, share, report)
 }
 
-// eachWhole verifies files side by side, each on one core.
-func eachWhole(ctx context.Context, whole []*File, workers int, report func(int64)) error {
+// eachOf verifies files side by side, each on its share of the cores.
+func eachOf(ctx context.Context, whole []*File, workers int, share func(*File) int, report func(int64)) error {
 	if len(whole) == 0 {
 		return context.Cause(ctx)
 	}
@@ -94,7 +110,7 @@ func eachWhole(ctx context.Context, whole []*File, workers int, report func(int6
 	for range min(workers, len(whole)) {
 		wg.Go(func() {
 			for f := range queue {
-				if err := f.verify(ctx, 1, report); err != nil {
+				if err := f.verify(ctx, share(f), report); err != nil {
 					cancel(err) // the first call wins
 				}
 			}
@@ -119,7 +135,8 @@ func (a *Archive) BadFiles(ctx context.Context) ([]*EntryError, error) {
 	var bad []*EntryError
 	files := a.Files()
 	slices.SortStableFunc(files, func(x, y *File) int { return cmp.Compare(x.Position, y.Position) })
-	for _, f := range files {
+	for i, f := range files {
+		a.announceRun(files, i)
 		err := f.verify(ctx, 0, nil)
 		if ctx.Err() != nil {
 			return bad, context.Cause(ctx)

@@ -168,7 +168,7 @@ func (j *job) hashAll() error {
 		return nil
 	})
 	workers := merkle.Workers()
-	return forEach(j.ctx, items, func(ctx context.Context, it item) error {
+	return forEach(j.ctx, items, workers, func(ctx context.Context, it item) error {
 		share := workers
 		if len(items) > workers {
 			share = 1
@@ -185,13 +185,13 @@ func (j *job) hashAll() error {
 	})
 }
 
-// forEach runs fn over items on all cores; the first error stops the rest.
-func forEach[T any](ctx context.Context, items []T, fn func(context.Context, T) error) error {
+// forEach runs fn over items with some goroutines; the first error stops the rest.
+func forEach[T any](ctx context.Context, items []T, workers int, fn func(context.Context, T) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	queue := make(chan T)
 	var wg sync.WaitGroup
-	for range min(merkle.Workers(), len(items)) {
+	for range min(workers, len(items)) {
 		wg.Go(func() {
 			for it := range queue {
 				if ctx.Err() != nil {
@@ -350,6 +350,7 @@ func openRaw(src merkle.Source) (io.ReadCloser, error) {
 		if err := s.f.check("write"); err != nil {
 			return nil, err
 		}
+		s.f.a.announce(s.f.Position, s.f.Size)
 		return sectionReader{s.f.Section()}, nil
 	}
 	return src.Open()

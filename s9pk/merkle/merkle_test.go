@@ -42,6 +42,20 @@ func TestHashAt(t *testing.T) {
 	}
 }
 
+// TestHashAtStops cancels while another goroutine may read ahead.
+func TestHashAtStops(t *testing.T) {
+	t.Parallel()
+	b := content(9 << 20)
+	for _, workers := range []int{1, 2, 3} {
+		why := errors.New("enough")
+		ctx, cancel := context.WithCancelCause(context.Background())
+		h, err := HashAt(ctx, bytes.NewReader(b), 0, int64(len(b)), workers, func(int64) { cancel(why) })
+		if !errors.Is(err, why) || h != (Hash{}) {
+			t.Errorf("%d workers: %v, %v", workers, h, err)
+		}
+	}
+}
+
 // TestProof compares with the Bao implementation of another library.
 func TestProof(t *testing.T) {
 	t.Parallel()

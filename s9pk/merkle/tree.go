@@ -107,6 +107,11 @@ func window(buf []byte, off, n int64) []byte { return buf[off&(page-1):][:n] }
 // means one for each core); memory is 1 MiB for each. progress, where not nil,
 // is called with the number of bytes just done, from several goroutines. When r
 // ends early the error wraps ErrTruncated.
+//
+// One goroutine reads and hashes by turns. Of two, one reads ahead of the other:
+// the library that hashes a whole content takes two thirds of the time per byte
+// of the one that hashes parts of it. From three on each takes parts, and their
+// chaining values are merged.
 func HashAt(ctx context.Context, r io.ReaderAt, off, size int64, workers int, progress func(n int64)) (Hash, error) {
 	if progress == nil {
 		progress = func(int64) {}
@@ -114,8 +119,11 @@ func HashAt(ctx context.Context, r io.ReaderAt, off, size int64, workers int, pr
 	if workers <= 0 {
 		workers = Workers()
 	}
-	if workers == 1 || size < parallelFrom {
+	switch {
+	case workers == 1 || size < parallelFrom:
 		return hashSerial(ctx, r, off, size, progress)
+	case workers == 2:
+		return hashAhead(ctx, r, off, size, progress)
 	}
 	n := (size + segment - 1) / segment
 	cvs := make([]chain, n)
@@ -149,10 +157,12 @@ func HashAt(ctx context.Context, r io.ReaderAt, off, size int64, workers int, pr
 	return rootHash(join(cvs)), nil
 }
 
+// step is what is read before it is hashed: it stays in the second level cache.
+const step = 256 << 10
+
 func hashSerial(ctx context.Context, r io.ReaderAt, off, size int64, progress func(int64)) (Hash, error) {
 	bp := buffers.Get().(*[]byte)
 	defer buffers.Put(bp)
-	const step = 256 << 10 // stays in the second level cache
 	h := NewHasher()
 	for done := int64(0); done < size; {
 		if err := ctx.Err(); err != nil {
@@ -165,6 +175,45 @@ func hashSerial(ctx context.Context, r io.ReaderAt, off, size int64, progress fu
 		h.Write(p)
 		done += int64(len(p))
 		progress(int64(len(p)))
+	}
+	return h.Sum(), nil
+}
+
+// hashAhead hashes what another goroutine reads, up to two steps ahead.
+func hashAhead(ctx context.Context, r io.ReaderAt, off, size int64, progress func(int64)) (Hash, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	bp := buffers.Get().(*[]byte)
+	type piece struct{ buf, p []byte }
+	free, full := make(chan []byte, 3), make(chan piece, 3)
+	for i := range cap(free) {
+		free <- (*bp)[i*(step+page):][:step+page]
+	}
+	go func() {
+		defer close(full)
+		for done := int64(0); done < size && ctx.Err() == nil; {
+			buf := <-free // hashing gives each back, whatever happens
+			p := window(buf, off+done, min(step, size-done))
+			if err := readAt(r, p, off+done); err != nil {
+				cancel(err)
+				return
+			}
+			done += int64(len(p))
+			full <- piece{buf, p}
+		}
+	}()
+	h := NewHasher()
+	for got := range full {
+		if ctx.Err() == nil {
+			h.Write(got.p)
+			progress(int64(len(got.p)))
+		}
+		free <- got.buf
+	}
+	buffers.Put(bp) // the reader has ended
+	err := context.Cause(ctx)
+	cancel(nil)
+	if err != nil {
+		return Hash{}, err
 	}
 	return h.Sum(), nil
 }

@@ -5,7 +5,9 @@
 // length and whether ranges work at all, so no HEAD is needed; small reads are
 // widened and remembered, so that neighbouring ones become one request; reads that
 // continue one another are served by requests of twice the length each time, up to
-// 64 MiB, or by exactly one where Expect says what will be read.
+// 64 MiB, or by exactly one where Expect says what will be read. Package s9pk says
+// so for what goes front to back: verifying and extracting, a File's Stream, and
+// its Reader when that is copied, or has been read for 2 MiB in a row.
 //
 // Connections that break, stall or end early are taken up again at the byte that
 // is missing, with growing pauses, and give up when several attempts in a row

@@ -118,6 +118,10 @@ func (r *Reader) first() error {
 	})
 }
 
+// ReadsForward tells package s9pk to verify bodies one after another, so that
+// one response carries all of them.
+func (r *Reader) ReadsForward() bool { return true }
+
 // Size is the length of the file.
 func (r *Reader) Size() int64 { return r.size }
 
@@ -132,7 +136,8 @@ func (r *Reader) Stats() Stats {
 }
 
 // Expect announces that the n bytes at off will be read front to back, so that
-// one request is made for all of them.
+// one request is made for all of them. Package s9pk calls it where it knows. A
+// read that jumps ahead by more than 2 MiB is not one of those.
 func (r *Reader) Expect(off, n int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -176,6 +181,11 @@ func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 		p, end = p[:r.size-off], io.EOF
 	}
 	n := 0
+	defer func() {
+		if at := off + int64(n); off <= r.expect.from+maxSkip && at > r.expect.from {
+			r.expect.from = at // so far it came as announced
+		}
+	}()
 	for n < len(p) {
 		if k := r.cache.read(p[n:], off+int64(n)); k > 0 {
 			n += k
@@ -212,21 +222,26 @@ func (r *Reader) fetch(p []byte, off int64) (got int, err error) {
 }
 
 // reach decides how far a request for n bytes at off goes: as far as was
-// announced, else twice as far as the one before if it continues that.
+// announced, and twice as far as the one before if it continues that.
 func (r *Reader) reach(off, n int64) int64 {
-	if off >= r.expect.from && off < r.expect.to {
-		return max(r.expect.to, off+n)
-	}
 	want := max(n, int64(r.o.Block))
 	if off >= r.next && off-r.next <= maxSkip {
 		want = max(want, r.window)
 	}
-	return min(r.size, off+want)
+	to := off + want
+	if off >= r.expect.from && off-r.expect.from <= maxSkip && off < r.expect.to {
+		to = max(to, r.expect.to)
+	}
+	return min(r.size, to)
 }
 
-// asked remembers a request for reach.
+// asked remembers a request for reach; what was announced says nothing of what
+// comes behind it.
 func (r *Reader) asked(from, to int64) {
 	r.next, r.window = to, min(2*(to-from), maxWindow)
+	if to == r.expect.to {
+		r.window = 0
+	}
 }
 
 // block reads a small piece, widened.
