@@ -86,6 +86,9 @@ func (b *builder) stack(ctx context.Context, layers []Layer, upper int, attrs in
 	return b.shop.overlay(trees, upper, attrs)
 }
 
+// upperFile is an upper of limited size, below a container's folder.
+const upperFile = "upper.ext4"
+
 // upper returns the tree that holds the root's upper: the container's folder, or
 // a file system of limited size in a file there, which is made the first time.
 func (b *builder) upper(ctx context.Context, s Spec, dir string) (int, error) {
@@ -95,7 +98,7 @@ func (b *builder) upper(ctx context.Context, s Spec, dir string) (int, error) {
 		}
 		return bindTree(dir, false)
 	}
-	file := filepath.Join(dir, "upper.ext4")
+	file := filepath.Join(dir, upperFile)
 	if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
 		if err := makeExt4(ctx, file, s.UpperSize); err != nil {
 			return -1, fmt.Errorf("upper of limited size: %w", err)

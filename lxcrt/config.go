@@ -43,12 +43,17 @@ func capNames() string {
 	return strings.Join(n, " ")
 }
 
+// innerGroup is the part of the payload's cgroup in which the container lives. It
+// sees nothing above, so that it cannot lift the limits that stand there.
+const innerGroup = "ns"
+
 // host is what the configuration depends on beside the Spec.
 type host struct {
 	dir      string // Options.Dir
 	parent   string // Options.CgroupParent
 	hook     string // the launcher's barrier before PID 1
 	cgroup2  bool   // the unified layout has the controllers
+	swap     bool   // swap is accounted for
 	apparmor bool
 }
 
@@ -74,14 +79,14 @@ func (h host) config(s Spec) []liblxc.Item {
 		// Whole proc and sys: a procfs mounted later in a new pid namespace must not
 		// show more than this one does, or the kernel refuses it. What the files in
 		// them allow is decided by the user namespace.
-		{Key: "lxc.mount.auto", Value: "proc:rw sys:rw"},
+		{Key: "lxc.mount.auto", Value: "proc:rw sys:rw cgroup:ro:force"},
 		{Key: "lxc.mount.entry", Value: "tmpfs dev/shm tmpfs rw,nosuid,nodev,create=dir 0 0"},
 		{Key: "lxc.mount.entry", Value: "mqueue dev/mqueue mqueue rw,nosuid,nodev,noexec,create=dir,optional 0 0"},
 		{Key: "lxc.cap.drop", Value: capNames()},
 		{Key: "lxc.cgroup.dir.monitor", Value: h.parent + "/" + s.Name + "/monitor"},
 		{Key: "lxc.cgroup.dir.monitor.pivot", Value: h.parent + "/" + s.Name + "/pivot"},
 		{Key: "lxc.cgroup.dir.container", Value: h.parent + "/" + s.Name + "/payload"},
-		{Key: "lxc.cgroup.dir.container.inner", Value: "ns"},
+		{Key: "lxc.cgroup.dir.container.inner", Value: innerGroup},
 	}
 	if h.apparmor {
 		items = append(items, liblxc.Item{Key: "lxc.apparmor.profile", Value: "unconfined"})
@@ -97,43 +102,18 @@ func (h host) config(s Spec) []liblxc.Item {
 	)
 }
 
+// limits are those that are in place before PID 1 exists; the others follow
+// before its program is executed, see Container.settle.
 func (h host) limits(l Limits) []liblxc.Item {
-	var items []liblxc.Item
-	add := func(key string, value any) {
-		items = append(items, liblxc.Item{Key: key, Value: fmt.Sprint(value)})
-	}
-	const period = 100_000 // microseconds
+	prefix := "lxc.cgroup."
 	if h.cgroup2 {
-		if l.Memory > 0 {
-			add("lxc.cgroup2.memory.max", l.Memory)
-			if l.Swap >= 0 {
-				add("lxc.cgroup2.memory.swap.max", l.Swap)
-			}
-			add("lxc.cgroup2.memory.oom.group", 0)
-		}
-		if l.CPUWeight > 0 {
-			add("lxc.cgroup2.cpu.weight", l.CPUWeight)
-		}
-		if l.CPUQuota > 0 {
-			add("lxc.cgroup2.cpu.max", fmt.Sprintf("%d %d", max(int64(l.CPUQuota*period), 1000), period))
-		}
-		if l.PIDs > 0 {
-			add("lxc.cgroup2.pids.max", l.PIDs)
-		}
-		return items
+		prefix = "lxc.cgroup2."
 	}
-	if l.Memory > 0 {
-		add("lxc.cgroup.memory.limit_in_bytes", l.Memory)
-	}
-	if l.CPUWeight > 0 {
-		add("lxc.cgroup.cpu.shares", max(l.CPUWeight*1024/100, 2))
-	}
-	if l.CPUQuota > 0 {
-		add("lxc.cgroup.cpu.cfs_period_us", period)
-		add("lxc.cgroup.cpu.cfs_quota_us", max(int64(l.CPUQuota*period), 1000))
-	}
-	if l.PIDs > 0 {
-		add("lxc.cgroup.pids.max", l.PIDs)
+	var items []liblxc.Item
+	for _, s := range l.settings(h.cgroup2, h.swap) {
+		if s.set {
+			items = append(items, liblxc.Item{Key: prefix + s.file, Value: s.value})
+		}
 	}
 	return items
 }

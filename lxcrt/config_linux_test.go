@@ -24,8 +24,8 @@ func goldenSpec() Spec {
 
 func TestConfigGolden(t *testing.T) {
 	for name, h := range map[string]host{
-		"hybrid":  {dir: "/var/lib/x", parent: "x-1", hook: "HOOK"},
-		"unified": {dir: "/var/lib/x", parent: "x-1", hook: "HOOK", cgroup2: true, apparmor: true},
+		"hybrid":  {dir: "/var/lib/x", parent: "x-1", hook: "HOOK", swap: true},
+		"unified": {dir: "/var/lib/x", parent: "x-1", hook: "HOOK", cgroup2: true, swap: true, apparmor: true},
 	} {
 		items := h.config(goldenSpec())
 		got := liblxc.Render(items)

@@ -20,16 +20,17 @@ import (
 // Stop and Destroy wait for one another.
 type Container struct {
 	r    *Runtime
-	spec Spec
+	spec Spec // its Limits are guarded by mu
 	dir  string
 
-	op sync.Mutex // held by Create, Start, Stop, Destroy as a whole
+	op sync.Mutex // held by Create, Start, Stop, SetLimits, Destroy as a whole
 
 	mu     sync.Mutex
 	state  State      // guarded by mu
 	run    *run       // guarded by mu; nil before the first start
 	last   ExitStatus // guarded by mu; of the last run
 	killed bool       // guarded by mu; destroyed
+	added  []Mount    // guarded by mu; while this life ran
 }
 
 // run is one life of a container, from the start of its monitor on.
@@ -45,8 +46,12 @@ type run struct {
 // Name of the container.
 func (c *Container) Name() string { return c.spec.Name }
 
-// Spec is what the container was made from.
-func (c *Container) Spec() Spec { return c.spec }
+// Spec is what the container was made from, with the limits of now.
+func (c *Container) Spec() Spec {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.spec
+}
 
 // Dir is the container's folder on the host.
 func (c *Container) Dir() string { return c.dir }
@@ -94,6 +99,7 @@ func (c *Container) Start(ctx context.Context) error {
 		return c.fail("start", ErrRunning)
 	}
 	c.setStateLocked(Starting)
+	c.added = nil
 	c.mu.Unlock()
 	life, monitorDone, err := c.start(ctx)
 	c.mu.Lock()
@@ -188,6 +194,9 @@ func (c *Container) start(ctx context.Context) (_ *run, monitorDone <-chan struc
 	}
 	rec.Init = life.init
 	if err := rec.write(c.dir); err != nil {
+		return nil, nil, err
+	}
+	if err := c.settle(); err != nil {
 		return nil, nil, err
 	}
 	if c.networked() {

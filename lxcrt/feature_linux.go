@@ -25,9 +25,12 @@ type Features struct {
 	UnifiedCgroup bool   // cgroup v2 has the controllers; else the v1 trees are used
 	AppArmor      bool   // containers run unconfined by it, the user namespace bounds them
 	Pressure      bool   // Stats have pressure readings
+	SwapLimit     bool   // swap is accounted for, so that Limits.Swap holds
+	IOLimit       bool   // Limits.IO can be set; see there for what v1 does not bind
+	IOWeight      bool   // the kernel has a file for Limits.IO.Weight
 }
 
-func probe(dir string, h hierarchies) (Features, error) {
+func probe(dir, parent string, h hierarchies) (Features, error) {
 	f := Features{Liblxc: liblxc.Version(), UnifiedCgroup: h.cgroup2()}
 	if !liblxc.Supported {
 		return f, fmt.Errorf("liblxc: %w: %w", ErrNotSupported, liblxc.ErrUnsupported)
@@ -41,6 +44,7 @@ func probe(dir string, h hierarchies) (Features, error) {
 	if _, err := os.Stat("/proc/pressure/memory"); err == nil {
 		f.Pressure = f.UnifiedCgroup
 	}
+	f.SwapLimit, f.IOLimit, f.IOWeight = cgroupFiles(parent, h)
 	mapped, err := mapsSquashfs(dir)
 	f.MappedImages = mapped
 	return f, err
@@ -68,4 +72,30 @@ func mapsSquashfs(dir string) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// cgroupFiles looks at what a cgroup of ours has: the roots do not have all of it.
+func cgroupFiles(parent string, h hierarchies) (swap, io, weight bool) {
+	if h.cgroup2() {
+		// As liblxc does at the first start; a controller that is missing stays so.
+		for _, c := range []string{"+memory", "+io", "+cpu", "+pids"} {
+			_ = os.WriteFile(filepath.Join(h.unified, "cgroup.subtree_control"), []byte(c), 0)
+		}
+	}
+	for _, c := range []string{"memory", "blkio", ""} {
+		root := h.unified
+		if c != "" {
+			root = h.controllers[c]
+		}
+		if root == "" || os.Mkdir(filepath.Join(root, parent), 0o755) != nil {
+			continue // there already: then it has containers, and stays
+		}
+		defer func() { _ = unix.Rmdir(filepath.Join(root, parent)) }()
+	}
+	if h.cgroup2() {
+		return h.has("", parent, "memory.swap.max"), h.has("", parent, "io.max"),
+			h.has("", parent, "io.weight") || h.has("", parent, "io.bfq.weight")
+	}
+	return h.has("memory", parent, "memory.memsw.limit_in_bytes"), h.has("blkio", parent, "blkio.throttle.read_bps_device"),
+		h.has("blkio", parent, "blkio.bfq.weight")
 }

@@ -51,6 +51,15 @@ func (c *Container) Mount(ctx context.Context, m Mount) error {
 	if err != nil {
 		return c.fail(op, err)
 	}
+	c.mu.Lock()
+	c.added = append(c.added, m)
+	limits := c.spec.Limits
+	c.mu.Unlock()
+	if limits.IO.bounded() { // the source may stand on another disk
+		if err := c.limit(limits, true); err != nil {
+			return c.fail(op, err)
+		}
+	}
 	return nil
 }
 

@@ -72,13 +72,13 @@ func open(ctx context.Context, o Options) (*Runtime, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	if r.features, err = probe(o.Dir, r.trees); err != nil {
+	if r.features, err = probe(o.Dir, o.CgroupParent, r.trees); err != nil {
 		return nil, err
 	}
 	if o.UnpackImages || !r.features.MappedImages {
 		r.images = &unpacked{dir: filepath.Join(o.Dir, ".images")}
 	}
-	r.host = host{dir: o.Dir, parent: o.CgroupParent, hook: launcher.StartHook, cgroup2: r.trees.cgroup2(),
+	r.host = host{dir: o.Dir, parent: o.CgroupParent, hook: launcher.StartHook, cgroup2: r.trees.cgroup2(), swap: r.features.SwapLimit,
 		apparmor: r.features.AppArmor}
 	var known []Spec
 	names, err := r.List()
@@ -222,22 +222,9 @@ func (c *Container) lay(ctx context.Context) (err error) {
 			_ = os.RemoveAll(c.dir)
 		}
 	}()
-	items := c.r.host.config(c.spec)
-	if err := liblxc.Check(liblxc.Path(c.r.o.Dir), c.spec.Name, items); err != nil {
+	if err := c.write(); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(c.dir, "config"), []byte(liblxc.Render(items)), 0o600); err != nil {
-		return err
-	}
-	spec, err := json.Marshal(c.spec)
-	if err != nil {
-		return err
-	}
-	file := filepath.Join(c.dir, specFile)
-	if err := writeFile(file, spec, 0o600); err != nil {
-		return err
-	}
-	c.r.watchers.Go(func() { flush(file) })
 	if c.networked() {
 		return c.r.net.wall.admit(c.r.net.plan(c.spec))
 	}

@@ -139,21 +139,6 @@ type IDMapEntry struct {
 	Range uint32 `json:"range"`
 }
 
-// Limits bound one container; zero values leave the kernel's default, which is
-// no limit.
-type Limits struct {
-	// Memory is in bytes; Swap is what may be swapped beside it, in bytes, and
-	// only counts with Memory. A negative Swap leaves swap unlimited.
-	Memory int64 `json:"memory,omitempty"`
-	Swap   int64 `json:"swap,omitempty"`
-	// CPUWeight is a share from 1 to 10000 against 100 of everyone else.
-	CPUWeight int `json:"cpuWeight,omitempty"`
-	// CPUQuota is in CPUs: 1.5 is one and a half.
-	CPUQuota float64 `json:"cpuQuota,omitempty"`
-	// PIDs is the highest number of tasks, threads included.
-	PIDs int64 `json:"pids,omitempty"`
-}
-
 // State of a container.
 type State string
 
@@ -256,9 +241,8 @@ func (s Spec) Validate() error {
 			return bad("device %q", d)
 		}
 	}
-	l := s.Limits
-	if l.Memory < 0 || l.CPUWeight < 0 || l.CPUWeight > 10000 || l.CPUQuota < 0 || l.PIDs < 0 {
-		return bad("limits %+v", l)
+	if why := s.Limits.check(); why != "" {
+		return bad("%s", why)
 	}
 	return nil
 }

@@ -10,16 +10,22 @@ import (
 )
 
 // Stats of a running container. What the cgroup layout does not tell is -1: in
-// the v1 layout swap without its accounting, and pressure.
+// the v1 layout swap without its accounting, and pressure. There the I/O counters
+// also lack what was written through the page cache, which the kernel brings to
+// disk on nobody's account.
 type Stats struct {
 	Memory      int64         // bytes in use, page cache included
 	MemoryLimit int64         // bytes, the host's memory where none is set
 	MemoryCache int64         // bytes of Memory that the kernel can take back
 	Swap        int64         // bytes
+	SwapLimit   int64         // bytes beside MemoryLimit; -1 where none is set
 	CPU         time.Duration // time used by everything inside since the start
 	PIDs        int64         // tasks
 	PIDsLimit   int64         // -1 where none is set
 	OOMKills    int64         // processes that the kernel ended for want of memory
+	// What went to and came from all disks since the start, in bytes and operations;
+	// in the v1 layout without what an upper of limited size takes.
+	IOReadBytes, IOWriteBytes, IOReads, IOWrites int64
 	// Pressure is the share of the last ten seconds, in percent, in which some
 	// task waited for memory, CPU or I/O; all -1 in the v1 layout.
 	MemoryPressure, CPUPressure, IOPressure float64
@@ -34,7 +40,7 @@ func (c *Container) Stats(ctx context.Context) (Stats, error) {
 		return Stats{}, c.fail("stats", err)
 	}
 	g := group{c.r.trees, c.payload()}
-	s := Stats{Swap: -1, PIDsLimit: -1, MemoryPressure: -1, CPUPressure: -1, IOPressure: -1}
+	s := Stats{Swap: -1, SwapLimit: -1, PIDsLimit: -1, MemoryPressure: -1, CPUPressure: -1, IOPressure: -1}
 	s.PIDs = g.number("pids", "pids.current")
 	s.PIDsLimit = g.number("pids", "pids.max")
 	if c.r.trees.cgroup2() {
@@ -42,11 +48,14 @@ func (c *Container) Stats(ctx context.Context) (Stats, error) {
 		s.MemoryLimit = g.number("", "memory.max")
 		s.MemoryCache = g.field("", "memory.stat", "file")
 		s.Swap = g.number("", "memory.swap.current")
+		s.SwapLimit = g.number("", "memory.swap.max")
 		s.OOMKills = g.field("", "memory.events", "oom_kill")
 		s.CPU = time.Duration(g.field("", "cpu.stat", "usage_usec")) * time.Microsecond
 		s.MemoryPressure = g.pressure("memory.pressure")
 		s.CPUPressure = g.pressure("cpu.pressure")
 		s.IOPressure = g.pressure("io.pressure")
+		s.IOReadBytes, s.IOWriteBytes = g.sum("", "io.stat", " rbytes="), g.sum("", "io.stat", " wbytes=")
+		s.IOReads, s.IOWrites = g.sum("", "io.stat", " rios="), g.sum("", "io.stat", " wios=")
 	} else {
 		s.Memory = g.number("memory", "memory.usage_in_bytes")
 		s.MemoryLimit = g.number("memory", "memory.limit_in_bytes")
@@ -54,6 +63,13 @@ func (c *Container) Stats(ctx context.Context) (Stats, error) {
 		s.Swap = g.field("memory", "memory.stat", "total_swap")
 		s.OOMKills = g.field("memory", "memory.oom_control", "oom_kill")
 		s.CPU = time.Duration(g.number("cpuacct", "cpuacct.usage"))
+		const most = 1 << 60 // no limit is a number of nearly 63 bits
+		if both := g.number("memory", "memory.memsw.limit_in_bytes"); both >= 0 && both < most && s.MemoryLimit >= 0 {
+			s.SwapLimit = both - s.MemoryLimit
+		}
+		const bytes, ops = "blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_serviced_recursive"
+		s.IOReadBytes, s.IOWriteBytes = g.sum("blkio", bytes, " Read "), g.sum("blkio", bytes, " Write ")
+		s.IOReads, s.IOWrites = g.sum("blkio", ops, " Read "), g.sum("blkio", ops, " Write ")
 	}
 	if host := hostMemory(); s.MemoryLimit < 0 || host > 0 && s.MemoryLimit > host {
 		s.MemoryLimit = host
@@ -101,6 +117,24 @@ func (g group) field(controller, file, name string) int64 {
 		}
 	}
 	return -1
+}
+
+// sum adds the numbers that follow a word, one for each disk. Loop devices are
+// left out: what goes through one arrives at a disk.
+func (g group) sum(controller, file, word string) int64 {
+	if !g.trees.has(controller, g.path, file) {
+		return -1
+	}
+	var all int64
+	for l := range strings.Lines(g.read(controller, file)) {
+		if _, rest, ok := strings.Cut(l, word); ok && !strings.HasPrefix(l, "7:") {
+			if f := strings.Fields(rest); len(f) > 0 {
+				n, _ := strconv.ParseInt(f[0], 10, 64)
+				all += n
+			}
+		}
+	}
+	return all
 }
 
 func (g group) pressure(file string) float64 {
