@@ -63,6 +63,11 @@ func Open(r io.ReaderAt, size int64, o Options) (*Archive, error) {
 	}
 	a.root = t.root
 	a.bind("", a.root)
+	if !o.Lenient {
+		if err := a.checkOverlaps(); err != nil {
+			return nil, err
+		}
+	}
 	if o.Package {
 		if _, err := a.readManifest(); err != nil {
 			return nil, err

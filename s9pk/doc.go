@@ -36,7 +36,9 @@
 // more; a directory that could as well be a file, and the one-byte file that
 // could as well be an empty directory; more than 16 directories in one another;
 // bodies that overlap so much that proving them would take several times the
-// archive's length. A table that contains itself cannot be built, since each is
-// proven before anything in it is followed. Options.Lenient opens all of these
-// but the last for inspection; Options.Limits bounds memory.
+// archive's length. Options.Lenient opens all of these for inspection: what they
+// hold can be listed, read and verified, in memory bounded by Options.Limits, but
+// not extracted or written again. A StreamVerifier refuses overlaps all the same,
+// since it would have to follow them at once. A table that contains itself cannot
+// be built, since each is proven before anything in it is followed.
 package s9pk

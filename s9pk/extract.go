@@ -135,6 +135,9 @@ func (a *Archive) extractList(paths []string) (list []extractItem, total int64, 
 			if err := f.check("extract"); err != nil {
 				return err
 			}
+			if f.Size > a.mostWork()-total { // one stretch under many names
+				return f.fail("extract", errOverlap)
+			}
 			list = append(list, extractItem{p, f})
 			total += f.Size
 		}

@@ -12,9 +12,9 @@ type Options struct {
 	// or a larger signed root table, is refused. Without one the signed root
 	// table may be at most 1 MiB.
 	Commitment *merkle.Commitment
-	// Lenient opens archives that are refused as ErrUnsafe, or for their depth,
-	// to look at them. They can be listed, read and verified, but not written
-	// again or extracted.
+	// Lenient opens archives that are refused as ErrUnsafe to look at them. They
+	// can be listed, read and verified, but not written again or extracted.
+	// Verifying one whose bodies overlap takes as long as they are together.
 	Lenient bool
 	Limits  Limits
 

@@ -89,9 +89,14 @@ func (a *Archive) WriteOutboard(ctx context.Context, w io.Writer, group int, pro
 			progress(done, total)
 		}
 	}
+	workers := 0
+	if a.forward() {
+		workers = 1
+	}
 	var buf []byte
 	for _, f := range files {
-		p, err := merkle.BuildProof(ctx, a.r, f.Position, f.Size, group, 0, report)
+		a.announce(f.Position, f.Size)
+		p, err := merkle.BuildProof(ctx, a.r, f.Position, f.Size, group, workers, report)
 		if err != nil {
 			return f.fail("outboard", err)
 		}

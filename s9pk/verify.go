@@ -18,26 +18,64 @@ const splitFrom = 8 << 20
 // bodies lists what has to be read to prove all of the archive, by position.
 // The same stretch with the same hash counts once.
 func (a *Archive) bodies() (files []*File, total int64, err error) {
-	files = a.Files()
-	slices.SortStableFunc(files, func(x, y *File) int {
-		return cmp.Or(cmp.Compare(x.Position, y.Position), cmp.Compare(x.Size, y.Size), slices.Compare(x.Hash[:], y.Hash[:]))
-	})
-	files = slices.CompactFunc(files, func(x, y *File) bool {
-		return x.Position == y.Position && x.Size == y.Size && x.Hash == y.Hash
-	})
+	files = distinct(a.Files())
 	for _, f := range files {
 		if err := f.check("verify"); err != nil {
 			return nil, 0, err
 		}
-		// No writer lets bodies overlap. Entries are cheap and hashing is not,
-		// so work is bounded by a multiple of what was received.
-		// The length is what somebody claims: no sum of it may overflow.
-		if most := min(a.size, math.MaxInt64/8)*4 + 1<<20; f.Size > most-total {
-			return nil, 0, f.fail("verify", fmt.Errorf("%w: bodies overlap", ErrUnsafe))
+		if f.Size > math.MaxInt64-total { // lenient: no sum of what somebody claims may overflow
+			return nil, 0, f.fail("verify", errOverlap)
 		}
 		total += f.Size
 	}
 	return files, total, nil
+}
+
+// distinct sorts files by position and keeps one for each stretch and hash.
+func distinct(files []*File) []*File {
+	slices.SortStableFunc(files, compareStretch)
+	return slices.CompactFunc(files, func(x, y *File) bool { return compareStretch(x, y) == 0 })
+}
+
+func compareStretch(x, y *File) int {
+	return cmp.Or(cmp.Compare(x.Position, y.Position), cmp.Compare(x.Size, y.Size), slices.Compare(x.Hash[:], y.Hash[:]))
+}
+
+var errOverlap = fmt.Errorf("%w: bodies overlap", ErrUnsafe)
+
+// mostWork is how many bytes of bodies are worked on. No writer lets bodies
+// overlap. Entries are cheap and hashing is not, so work is bounded by a multiple
+// of what was received.
+func (a *Archive) mostWork() int64 {
+	return min(a.size, math.MaxInt64/8)*4 + 1<<20 // the length, too, is what somebody claims
+}
+
+// overloaded names the file with which bodies are more than mostWork; nil if
+// they are not. What lies beyond the end of the archive is not counted.
+func (a *Archive) overloaded(files []*File) *File {
+	var total int64
+	for _, f := range files {
+		switch {
+		case !f.inside(a.size):
+		case f.Size > a.mostWork()-total:
+			return f
+		default:
+			total += f.Size
+		}
+	}
+	return nil
+}
+
+// checkOverlaps refuses archives that take far more work to prove than to send.
+func (a *Archive) checkOverlaps() error {
+	files := a.Files()
+	if a.overloaded(files) == nil {
+		return nil
+	}
+	if f := a.overloaded(distinct(files)); f != nil {
+		return f.fail("open", errOverlap)
+	}
+	return nil
 }
 
 // Verify proves every body that is present, on all cores. progress, where not
@@ -134,16 +172,24 @@ feed:
 func (a *Archive) BadFiles(ctx context.Context) ([]*EntryError, error) {
 	var bad []*EntryError
 	files := a.Files()
-	slices.SortStableFunc(files, func(x, y *File) int { return cmp.Compare(x.Position, y.Position) })
+	slices.SortStableFunc(files, compareStretch)
+	var last *EntryError // of the file before
 	for i, f := range files {
 		a.announceRun(files, i)
+		if i > 0 && compareStretch(files[i-1], f) == 0 { // proven once
+			if last != nil {
+				again := *last
+				again.Path = f.Path
+				bad = append(bad, &again)
+			}
+			continue
+		}
 		err := f.verify(ctx, 0, nil)
 		if ctx.Err() != nil {
 			return bad, context.Cause(ctx)
 		}
-		var ee *EntryError
-		if errors.As(err, &ee) {
-			bad = append(bad, ee)
+		if last = nil; errors.As(err, &last) {
+			bad = append(bad, last)
 		}
 	}
 	return bad, nil

@@ -366,6 +366,9 @@ func (a *Archive) Rewrite(ctx context.Context, w io.Writer, root *merkle.Directo
 	if a.o.Lenient {
 		return fmt.Errorf("s9pk: write: %w", ErrReadOnly)
 	}
+	if f := a.overloaded(a.Files()); f != nil { // one stretch under many names
+		return f.fail("write", errOverlap)
+	}
 	h := a.Header()
 	o.Header = &h
 	return WriteContext(ctx, w, root, nil, o)

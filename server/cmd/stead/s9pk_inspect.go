@@ -86,9 +86,11 @@ func newInspectCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().BoolVar(&lenient, "lenient", false, "show a package that is refused as unsafe")
+	cmd.Flags().BoolVar(&lenient, "lenient", false, lenientHelp)
 	return cmd
 }
+
+const lenientHelp = "look into a package that is refused as unsafe"
 
 // describe prints what a person wants to know.
 func describe(w io.Writer, a *opened, text []byte) error {

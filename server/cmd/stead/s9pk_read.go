@@ -26,7 +26,7 @@ type innerJSON struct {
 }
 
 func newListCommand() *cobra.Command {
-	var asJSON, long bool
+	var asJSON, long, lenient bool
 	cmd := &cobra.Command{
 		Use:   "list PACKAGE[!/PATH]",
 		Short: "List what a package holds, or one of its squashfs members",
@@ -36,7 +36,7 @@ func newListCommand() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, p := splitPackage(args[0])
-			a, err := openPackage(cmd.Context(), name, s9pk.Options{})
+			a, err := openPackage(cmd.Context(), name, s9pk.Options{Lenient: lenient})
 			if err != nil {
 				return err
 			}
@@ -53,6 +53,7 @@ func newListCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVarP(&long, "long", "l", false, "with sizes and hashes, or modes and owners within members")
+	cmd.Flags().BoolVar(&lenient, "lenient", false, lenientHelp)
 	return cmd
 }
 
@@ -129,6 +130,7 @@ func listImage(w io.Writer, at *inside, asJSON, long bool) error {
 }
 
 func newCatCommand() *cobra.Command {
+	var lenient bool
 	cmd := &cobra.Command{
 		Use:   "cat PACKAGE!/PATH | PACKAGE PATH",
 		Short: "Print a file of a package, or of one of its squashfs members",
@@ -143,7 +145,7 @@ that has not been proven.`,
 				}
 				p = args[1]
 			}
-			a, err := openPackage(cmd.Context(), name, s9pk.Options{})
+			a, err := openPackage(cmd.Context(), name, s9pk.Options{Lenient: lenient})
 			if err != nil {
 				return err
 			}
@@ -177,5 +179,6 @@ that has not been proven.`,
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&lenient, "lenient", false, lenientHelp)
 	return cmd
 }

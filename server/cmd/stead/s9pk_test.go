@@ -116,8 +116,25 @@ func TestS9pkFixtures(t *testing.T) {
 			out, errs, status = runS9pk("inspect", "--json", file)
 			if openErr != nil {
 				require.Equal(t, exitUntrusted, status, errs)
-				_, errs, status = runS9pk("inspect", "--lenient", "--json", file)
+				var looked inspection
+				out, errs, status = runS9pk("inspect", "--lenient", "--json", file)
 				require.Equal(t, errors.Is(openErr, s9pk.ErrUnsafe), status == 0, "%s", errs)
+				if status == 0 {
+					require.NoError(t, json.Unmarshal([]byte(out), &looked))
+					require.NotEmpty(t, looked.Entries)
+					var listed []entryJSON
+					require.NoError(t, json.Unmarshal([]byte(good(t, "list", "--lenient", "--json", file)), &listed))
+					require.Equal(t, looked.Entries, listed)
+				}
+				dir := t.TempDir()
+				for _, args := range [][]string{{"list", file}, {"extract", "-d", dir + "/x", file}, {"edit", "filter", file, "--arch", "x86_64", "-o", dir + "/x"},
+					{"outboard", "-o", dir + "/x", file}} {
+					out, errs, status := runS9pk(args...)
+					require.Equal(t, exitUntrusted, status, "%v: %s", args, errs)
+					require.Equal(t, 1, strings.Count(errs, "\n"), errs)
+					require.Empty(t, out)
+				}
+				require.NoFileExists(t, dir+"/x")
 				return
 			}
 			if status != 0 {
