@@ -209,12 +209,15 @@ type loader struct {
 
 func (l *loader) record(r wal.Record) error {
 	if r.Kind == wal.KindSnapshot {
-		root, err := l.parser.Parse(r.Payload)
-		if err != nil {
+		root, err := l.parser.Read(r.Text)
+		if bad := (*tree.SyntaxError)(nil); errors.As(err, &bad) || errors.Is(err, tree.ErrDepth) || errors.Is(err, tree.ErrSize) {
 			return &wal.CorruptError{Offset: r.Offset, Reason: "snapshot: " + err.Error()}
 		}
+		if err != nil {
+			return err
+		}
 		l.base = RevisionID(r.ID)
-		l.snapped = r.Offset + wal.Space(len(r.Payload))
+		l.snapped = r.Offset + wal.Space(int(r.Length))
 		l.st = state{l.base, root}
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -534,5 +535,38 @@ func TestCompactsByItself(t *testing.T) {
 	}
 	if r.Revision != r.Snapshot+RevisionID(r.Revisions) || r.Revisions > 1000 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// A database can be opened again once it is closed, also where the process
+// starts programs meanwhile, which have its files for the moment before exec.
+func TestReopenBesideFork(t *testing.T) {
+	t.Parallel()
+	name := needTool(t, "true")
+	path := filepath.Join(t.TempDir(), "a.db")
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer close(stop)
+	for range 2 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					exec.Command(name).Run()
+				}
+			}
+		})
+	}
+	for range 300 {
+		db, err := Open(path, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

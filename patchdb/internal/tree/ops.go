@@ -20,7 +20,7 @@ func (v Verb) Name() string {
 // Ops reads a patch of add, replace and remove exactly as AppendOp writes it:
 // members in that order and no spaces.
 func (p *Parser) Ops(b []byte) ([]Op, error) {
-	p.b, p.i, p.depth = b, 0, 0
+	p.b, p.i, p.depth, p.input = b, 0, 0, window{}
 	defer p.reset()
 	if !p.skip("[") {
 		return nil, p.fail("not a patch")

@@ -31,12 +31,15 @@ func Parse(b []byte) (Node, error) {
 type Parser struct {
 	Share bool
 
-	b     []byte
-	i     int
-	depth int
-	known *known
-	elems []Node   // stack of elements of the arrays being read
-	membs []Member // stack of members of the objects being read
+	b      []byte
+	i      int
+	start  int // where the newest string or number begins
+	depth  int
+	input  window
+	window []byte // the first one of each Read
+	known  *known
+	elems  []Node   // stack of elements of the arrays being read
+	membs  []Member // stack of members of the objects being read
 }
 
 // known is a parser's memory: for each hash the last text that had it. Unlike a
@@ -65,18 +68,22 @@ func (p *Parser) slot(b []byte) uint32 {
 
 // Parse reads one text.
 func (p *Parser) Parse(b []byte) (Node, error) {
-	p.b, p.i, p.depth = b, 0, 0
+	p.b, p.i, p.depth, p.input = b, 0, 0, window{}
 	defer p.reset()
 	if len(b) > MaxSize {
 		return nil, ErrSize
 	}
+	return p.text()
+}
+
+func (p *Parser) text() (Node, error) {
 	p.space()
 	n, err := p.value()
 	if err != nil {
 		return nil, err
 	}
 	p.space()
-	if p.i < len(b) {
+	if p.i < len(p.b) {
 		return nil, p.fail("text after the value")
 	}
 	return n, nil
@@ -84,16 +91,16 @@ func (p *Parser) Parse(b []byte) (Node, error) {
 
 // reset lets go of the source and of what an error left on the stacks.
 func (p *Parser) reset() {
-	p.b = nil
+	p.b, p.input = nil, window{}
 	clear(p.elems)
 	clear(p.membs)
 	p.elems, p.membs = p.elems[:0], p.membs[:0]
 }
 
-func (p *Parser) fail(reason string) error { return &SyntaxError{p.i, reason} }
+func (p *Parser) fail(reason string) error { return &SyntaxError{p.input.before + p.i, reason} }
 
 func (p *Parser) space() {
-	for p.i < len(p.b) {
+	for p.i < len(p.b) || p.more() {
 		switch p.b[p.i] {
 		case ' ', '\t', '\n', '\r':
 			p.i++
@@ -104,6 +111,14 @@ func (p *Parser) space() {
 }
 
 func (p *Parser) peek() byte {
+	if p.i < len(p.b) || p.more() {
+		return p.b[p.i]
+	}
+	return 0
+}
+
+// here is peek within the window.
+func (p *Parser) here() byte {
 	if p.i < len(p.b) {
 		return p.b[p.i]
 	}
@@ -111,18 +126,18 @@ func (p *Parser) peek() byte {
 }
 
 func (p *Parser) value() (Node, error) {
+	p.ahead()
 	switch c := p.peek(); c {
 	case '{':
 		return p.object()
 	case '[':
 		return p.array()
 	case '"':
-		start := p.i
 		s, err := p.str()
 		if err != nil {
 			return nil, err
 		}
-		return p.leaf(start, s, true), nil
+		return p.leaf(s, true), nil
 	case 't':
 		return p.word("true", Bool(true))
 	case 'f':
@@ -130,6 +145,7 @@ func (p *Parser) value() (Node, error) {
 	case 'n':
 		return p.word("null", Null{})
 	default:
+		p.wholeNumber()
 		n := numberEnd(p.b[p.i:])
 		if n == 0 {
 			if p.i >= len(p.b) {
@@ -141,21 +157,21 @@ func (p *Parser) value() (Node, error) {
 		if !finite(string(text)) {
 			return nil, p.fail("number out of range")
 		}
+		p.start = p.i
 		p.i += n
-		return p.leaf(p.i-n, text, false), nil
+		return p.leaf(text, false), nil
 	}
 }
 
-// leaf makes a String or Number of text, sharing it with an earlier one. start
-// is where it begins in the source.
-func (p *Parser) leaf(start int, text []byte, str bool) Node {
+// leaf makes a String or Number of text, sharing it with an earlier one.
+func (p *Parser) leaf(text []byte, str bool) Node {
 	node := func() Node {
 		if str {
 			return String(text)
 		}
 		return Number(text)
 	}
-	raw := p.b[start:p.i]
+	raw := p.b[p.start:p.i]
 	if !p.Share || len(raw) > longestShared {
 		return node()
 	}
@@ -282,8 +298,22 @@ func (p *Parser) name(b []byte) string {
 	return *n
 }
 
-// str reads a string; the result may lie in the source.
+// str reads a string; the result may lie in the source, and is good until more
+// of that is read.
 func (p *Parser) str() ([]byte, error) {
+	for {
+		p.start = p.i
+		s, err := p.quoted()
+		if err == nil || p.input.r == nil {
+			return s, err
+		}
+		// It may only be cut off here.
+		p.i = p.start
+		p.more()
+	}
+}
+
+func (p *Parser) quoted() ([]byte, error) {
 	p.i++
 	start := p.i
 	ascii := true
@@ -326,7 +356,7 @@ func (p *Parser) escaped(start int) ([]byte, error) {
 			continue
 		}
 		p.i++
-		esc := p.peek()
+		esc := p.here()
 		p.i++
 		switch esc {
 		case '"', '\\', '/':
@@ -345,7 +375,7 @@ func (p *Parser) escaped(start int) ([]byte, error) {
 			r, ok := p.hex4()
 			if ok && utf16.IsSurrogate(r) {
 				ok = false
-				if p.peek() == '\\' && p.i+1 < len(p.b) && p.b[p.i+1] == 'u' {
+				if p.here() == '\\' && p.i+1 < len(p.b) && p.b[p.i+1] == 'u' {
 					p.i += 2
 					if r2, ok2 := p.hex4(); ok2 {
 						r = utf16.DecodeRune(r, r2)

@@ -1,14 +1,17 @@
 package tree
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 )
 
 func seeded(t testing.TB) *rand.Rand {
@@ -277,6 +280,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		n, err := Parse(b)
+		readAlike(t, b, n, err)
 		if err != nil {
 			return
 		}
@@ -302,4 +306,47 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%q does not come back from itself: %v", text, err)
 		}
 	})
+}
+
+// readAlike checks that a text read in pieces, with windows of a few bytes, gives
+// what Parse gave, errors included.
+func readAlike(t *testing.T, b []byte, want Node, wantErr error) {
+	t.Helper()
+	for _, size := range []int{1, 7, minAhead + 1} {
+		p := Parser{window: make([]byte, size)}
+		n, err := p.Read(iotest.OneByteReader(bytes.NewReader(b)))
+		if fmt.Sprint(err) != fmt.Sprint(wantErr) || err == nil && string(Encode(n)) != string(Encode(want)) {
+			t.Fatalf("%q in pieces of %d: %v, %v; want %v, %v", b, size, n, err, want, wantErr)
+		}
+	}
+}
+
+// A text in pieces is read as the whole is, wherever it is cut.
+func TestRead(t *testing.T) {
+	t.Parallel()
+	r := seeded(t)
+	for _, s := range []string{
+		`{"a":[1,2.5e3,"x\u00e9\ud83d\ude00",null,true,false]}`, ` [ ] `, `"\\\"\/\b\f\n\r\t"`, `-0`, `{"":{}}`, "",
+		`12345678901234567890123456789012345678901234567890e-12`, `1234567890123456e`, `[1234567890123.`, `-`, `tru`, `truee`, `"abc`, `"\ud83d\u12"`, `{"a":1}x`, `{"a" 1}`,
+		`["` + strings.Repeat("long ", 40) + `", 1]`,
+	} {
+		n, err := Parse([]byte(s))
+		readAlike(t, []byte(s), n, err)
+	}
+	for range 300 {
+		n := randomNode(r, 5)
+		b := Encode(n)
+		readAlike(t, b, n, nil)
+		b = b[:r.IntN(len(b)+1)]
+		n, err := Parse(b)
+		readAlike(t, b, n, err)
+	}
+	stop := errors.New("stop")
+	p := Parser{}
+	if _, err := p.Read(io.MultiReader(strings.NewReader(`{"a":`), iotest.ErrReader(stop))); err != stop {
+		t.Fatalf("an error of the reader: %v", err)
+	}
+	if n, err := p.Read(strings.NewReader(`[1]`)); err != nil || string(Encode(n)) != `[1]` {
+		t.Fatalf("after an error: %v, %v", n, err)
+	}
 }

@@ -25,6 +25,13 @@ func (f osFile) Lock() error {
 	}
 }
 
+// Close gives the lock up by itself: a program that this process is just starting
+// has the file open too, for the moment before its exec, and would keep it.
+func (f osFile) Close() error {
+	_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN) // the close does it too, at the latest
+	return f.File.Close()
+}
+
 // Inherit gives f the permissions, and as far as this process may the owner, of
 // the file that it is to replace.
 func (f osFile) Inherit(from File) error {

@@ -32,7 +32,8 @@ type Result struct {
 type Record struct {
 	Frame
 	Offset  int64
-	Payload []byte // valid until the callback returns
+	Payload []byte    // of a patch; valid until the callback returns
+	Text    io.Reader // of a snapshot, which may be long: reads the payload, once more
 }
 
 // Scan reads a whole file and hands out its records in order: a snapshot and
@@ -95,15 +96,28 @@ func (res *Result) records(r io.ReaderAt, from, size int64, fn func(Record) erro
 			res.Sealed = true
 			break
 		}
-		if n := int(padded(int64(f.Length))); cap(payload) < n {
-			payload = make([]byte, n)
+		rec := Record{Frame: f, Offset: res.Tail}
+		var sum uint32
+		if f.Kind == KindSnapshot {
+			s := summed{}
+			if _, err := io.CopyN(&s, br, padded(int64(f.Length))); err != nil {
+				return res.short(err)
+			}
+			sum = s.sum
+			rec.Text = &summed{r: io.NewSectionReader(r, res.Tail+FrameSize, int64(f.Length)), want: f.sum, at: res.Tail}
 		} else {
-			payload = payload[:n]
+			if n := int(padded(int64(f.Length))); cap(payload) < n {
+				payload = make([]byte, n)
+			} else {
+				payload = payload[:n]
+			}
+			if _, err := io.ReadFull(br, payload); err != nil {
+				return res.short(err)
+			}
+			sum = Sum(0, payload)
+			rec.Payload = payload[:f.Length]
 		}
-		if _, err := io.ReadFull(br, payload); err != nil {
-			return res.short(err)
-		}
-		if Sum(0, payload) != f.sum {
+		if sum != f.sum {
 			break
 		}
 		switch {
@@ -113,7 +127,7 @@ func (res *Result) records(r io.ReaderAt, from, size int64, fn func(Record) erro
 			return &CorruptError{res.Tail, fmt.Sprintf("revision %d after %d", f.ID, last)}
 		}
 		last, res.last = f.ID, f.ID
-		if err := fn(Record{f, res.Tail, payload[:f.Length]}); err != nil {
+		if err := fn(rec); err != nil {
 			return err
 		}
 		if !first && !ranged {
@@ -122,13 +136,38 @@ func (res *Result) records(r io.ReaderAt, from, size int64, fn func(Record) erro
 		first = false
 		res.Tail += space
 		if cap(payload) > 1<<20 {
-			payload = nil // the snapshot's; do not hold it while patches are read
+			payload = nil // do not hold it while others are read
 		}
 	}
 	if first {
 		return &CorruptError{res.Tail, "the snapshot is unreadable"}
 	}
 	return nil
+}
+
+// summed adds up what passes.
+type summed struct {
+	r    io.Reader
+	n    int64
+	sum  uint32
+	want uint32 // of a reader
+	at   int64  // of the record
+}
+
+func (s *summed) Write(b []byte) (int, error) {
+	s.n += int64(len(b))
+	s.sum = Sum(s.sum, b)
+	return len(b), nil
+}
+
+// Read makes sure that what is read now is what was summed up before.
+func (s *summed) Read(b []byte) (int, error) {
+	n, err := s.r.Read(b)
+	s.Write(b[:n])
+	if err == io.EOF && Sum(s.sum, make([]byte, padded(s.n)-s.n)) != s.want {
+		err = &CorruptError{s.at, "the snapshot reads differently the second time"}
+	}
+	return n, err
 }
 
 // short: the file became shorter while it was read.

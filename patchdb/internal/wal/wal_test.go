@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"testing"
 
@@ -41,7 +42,14 @@ func scan(t *testing.T, b []byte) ([]string, Result, error) {
 	t.Helper()
 	var got []string
 	res, err := Scan(bytes.NewReader(b), int64(len(b)), func(r Record) error {
-		got = append(got, fmt.Sprintf("%d %s", r.ID, r.Payload))
+		payload := r.Payload
+		if r.Text != nil {
+			var err error
+			if payload, err = io.ReadAll(r.Text); err != nil {
+				return err
+			}
+		}
+		got = append(got, fmt.Sprintf("%d %s", r.ID, payload))
 		return nil
 	})
 	return got, res, err
@@ -233,7 +241,15 @@ func FuzzScan(f *testing.F) {
 	f.Add(AppendRecord(AppendHeader(nil, 1), 1, HeaderSize, KindSnapshot, 5, 0, []byte("1")))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		n := 0
-		_, err := Scan(bytes.NewReader(b), int64(len(b)), func(r Record) error { n += len(r.Payload); return nil })
+		_, err := Scan(bytes.NewReader(b), int64(len(b)), func(r Record) error {
+			n += len(r.Payload)
+			if r.Text == nil {
+				return nil
+			}
+			text, err := io.ReadAll(r.Text)
+			n += len(text)
+			return err
+		})
 		if n > len(b) {
 			t.Fatalf("%d payload bytes of %d", n, len(b))
 		}
@@ -287,5 +303,24 @@ func TestScanBesideAWriter(t *testing.T) {
 		if !errors.As(err, &c) || c.Offset != at {
 			t.Errorf("%s, then broken: %v, want damage at %d", name, err, at)
 		}
+	}
+}
+
+// A snapshot that reads differently when it is used than when it was summed up
+// is damage.
+func TestSnapshotReadTwice(t *testing.T) {
+	t.Parallel()
+	m := vfs.NewMem(nil)
+	newFile(t, m)
+	first := m.Bytes("a")
+	then := bytes.Clone(first)
+	then[HeaderSize+FrameSize+2] ^= 4
+	_, err := Scan(&moving{Reader: bytes.NewReader(first), then: then}, int64(len(first)), func(r Record) error {
+		_, err := io.ReadAll(r.Text)
+		return err
+	})
+	var c *CorruptError
+	if !errors.As(err, &c) || c.Offset != HeaderSize {
+		t.Fatalf("%v, want damage at %d", err, HeaderSize)
 	}
 }
