@@ -177,6 +177,20 @@ func (s *services) Revoke(_ context.Context, id, client string) error {
 	return s.Grant(context.Background(), id, client)
 }
 
+func (s *services) Limits(id string) (api.PackageLimits, error) {
+	_, err := s.Get(id)
+	memory := int64(1 << 30)
+	return api.PackageLimits{Default: api.Limits{Memory: &memory}}, err
+}
+
+func (s *services) SetLimits(_ context.Context, id string, set api.Limits) error {
+	if set.Memory != nil && *set.Memory == 134217728 {
+		return problem.New(409, problem.CodeConflict, "it uses more")
+	}
+	_, err := s.Get(id)
+	return err
+}
+
 func (s *services) Hosts(id string) ([]api.Host, error) {
 	if _, err := s.Get(id); err != nil {
 		return nil, err

@@ -43,6 +43,10 @@ type Services interface {
 	Grants(id string) ([]api.Grant, error)
 	Grant(ctx context.Context, id, client string) error
 	Revoke(ctx context.Context, id, client string) error
+	// Limits says what a package may take of the machine; SetLimits replaces what
+	// its owner has set, in force when it returns.
+	Limits(id string) (api.PackageLimits, error)
+	SetLimits(ctx context.Context, id string, set api.Limits) error
 	Hosts(id string) ([]api.Host, error)
 	ActionInput(ctx context.Context, id, action string, prefill json.RawMessage) (json.RawMessage, error)
 	RunAction(ctx context.Context, id, action, eventID string, input json.RawMessage) (json.RawMessage, error)
@@ -128,6 +132,7 @@ func (s *Server) routes() {
 	s.operationRoutes()
 	s.packageRoutes()
 	s.grantRoutes()
+	s.limitRoutes()
 	s.logRoutes()
 	s.actionRoutes()
 	s.networkRoutes()

@@ -147,6 +147,16 @@ func (c *Client) Revoke(ctx context.Context, id, client string) error {
 	return c.Call(ctx, http.MethodDelete, pkg(id, "/grants/"+url.PathEscape(client)), nil, nil)
 }
 
+// Limits says what a package may take of the machine.
+func (c *Client) Limits(ctx context.Context, id string) (api.PackageLimits, error) {
+	return get[api.PackageLimits](ctx, c, pkg(id, "/limits"))
+}
+
+// SetLimits replaces what is set of a package's limits.
+func (c *Client) SetLimits(ctx context.Context, id string, set api.Limits) (api.PackageLimits, error) {
+	return post[api.PackageLimits](ctx, c, http.MethodPut, pkg(id, "/limits"), set)
+}
+
 // Hosts lists where a package can be reached.
 func (c *Client) Hosts(ctx context.Context, id string) ([]api.Host, error) {
 	return get[[]api.Host](ctx, c, pkg(id, "/hosts"))

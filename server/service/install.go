@@ -112,7 +112,7 @@ func (in *installing) install(ctx context.Context) (InstallResult, error) {
 		u.setInstance(nil)
 		return run.destroy(ctx)
 	})
-	u.setInstance(run)
+	u.take(ctx, run)
 	in.job.Progress("init", 0, -1, operation.Steps)
 	report := in.report()
 	run.initProgress.Store(&report)

@@ -104,7 +104,11 @@ func (u *unit) create(ctx context.Context) (_ *instance, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("service: container of %s: %w", u.id, err)
 	}
-	c, err := m.rt.Create(ctx, m.spec(layers, guid, keep, b))
+	spec := m.spec(layers, guid, keep, b)
+	if spec.Limits, err = m.wantedLimits(b); err != nil {
+		return nil, err
+	}
+	c, err := m.rt.Create(ctx, spec)
 	if err != nil {
 		return nil, err
 	}

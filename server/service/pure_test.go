@@ -7,6 +7,7 @@ import (
 
 	"github.com/selfstead/selfstead/lxcrt"
 	"github.com/selfstead/selfstead/patchdb"
+	"github.com/selfstead/selfstead/s9pk"
 	"github.com/selfstead/selfstead/server/state"
 	"github.com/stretchr/testify/require"
 )
@@ -169,4 +170,20 @@ func TestUpcast(t *testing.T) {
 	require.JSONEq(t, `{"version":"1","title":"Action Complete","message":"m","result":null}`, string(upcast([]byte(`{"version":"0","message":"m","value":null,"copyable":true,"qr":false}`))))
 	require.Equal(t, `null`, string(upcast([]byte(`null`))))
 	require.Equal(t, `{"version":"1"}`, string(upcast([]byte(`{"version":"1"}`))))
+}
+
+func TestDefaultLimits(t *testing.T) {
+	m := &s9pk.Manifest{}
+	require.Equal(t, lxcrt.Limits{Memory: 7 << 30, Swap: -1, CPUWeight: 100, PIDs: 1 << 14}, defaultLimits(8<<30, m))
+	require.Equal(t, int64(512<<20), defaultLimits(1<<30, m).Memory, "a small machine")
+	require.Zero(t, defaultLimits(0, m).Memory)
+	need := uint64(7800 << 20)
+	m.HardwareRequirements.RAM = &need
+	require.Equal(t, int64(need), defaultLimits(8<<30, m).Memory, "what the manifest asks for")
+	need = 64 << 30
+	require.Equal(t, int64(8<<30), defaultLimits(8<<30, m).Memory, "and there is")
+	memory, cpus, weight, pids := int64(1), 0.5, 7, int64(9)
+	set := &state.Limits{Memory: &memory, CPUs: &cpus, CPUWeight: &weight, PIDs: &pids}
+	require.Equal(t, lxcrt.Limits{Memory: 1, Swap: -1, CPUQuota: 0.5, CPUWeight: 7, PIDs: 9}, owned(defaultLimits(8<<30, m), set))
+	require.Equal(t, defaultLimits(8<<30, m), owned(defaultLimits(8<<30, m), nil))
 }

@@ -174,7 +174,7 @@ func (u *unit) load(ctx context.Context, kind string) error {
 	if err != nil {
 		return err
 	}
-	u.setInstance(run)
+	u.take(ctx, run)
 	return u.begin(ctx, run, kind)
 }
 

@@ -131,7 +131,7 @@ func (u *unit) revive(ctx context.Context, p state.Package, keep state.ServiceKe
 		}
 	}
 	if run != nil {
-		u.setInstance(run)
+		u.take(ctx, run)
 		u.m.log.Info("adopted", "package", u.id, "container", run.guid)
 	} else if err := u.edit(ctx, status.Load); err != nil {
 		u.m.log.Error("status", "package", u.id, "err", err)

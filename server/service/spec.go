@@ -72,7 +72,6 @@ func containerSpec(l layout, layers []lxcrt.Layer, gateway4, gateway6 netip.Addr
 		s.Files = append(s.Files, lxcrt.File{Path: at + ".env", Data: img.Env}, lxcrt.File{Path: at + ".json", Data: img.JSON})
 	}
 	s.Devices = devices(b.Manifest)
-	s.Limits = defaultLimits()
 	return s
 }
 
@@ -118,7 +117,8 @@ func devices(m *s9pk.Manifest) []string {
 }
 
 // fingerprint names what a container is made from; the Spec is one with the
-// name "any". Equal fingerprints mean that making it anew would change nothing.
+// name "any" and without limits, which change while it runs. Equal fingerprints
+// mean that making it anew would change nothing.
 func fingerprint(s lxcrt.Spec) string {
 	text, _ := json.Marshal(s)
 	sum := sha256.Sum256(text)

@@ -113,6 +113,7 @@ func (r *instance) DestroyFS(ctx context.Context, guid string) error {
 	if err := r.c.Unmount(ctx, at); err != nil && !errors.Is(err, lxcrt.ErrNotFound) {
 		errs = append(errs, err)
 	}
+	r.removeMountpoint(guid)
 	errs = append(errs, os.RemoveAll(r.subFolder(guid)))
 	if err := errors.Join(errs...); err != nil {
 		return effect.Fail(effect.KindFilesystem, "subcontainer %s: %s", guid, err)
@@ -120,16 +121,31 @@ func (r *instance) DestroyFS(ctx context.Context, guid string) error {
 	return nil
 }
 
-// killLeader kills what runs in a subcontainer: PID 1 of the PID namespace
-// whose proc is mounted in it.
-func (r *instance) killLeader(at string) {
-	root, err := unix.Open("/proc/"+strconv.Itoa(r.c.PID())+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+// removeMountpoint removes the empty folder that the overlay stood on.
+func (r *instance) removeMountpoint(guid string) {
+	subs, err := r.openInside(insideSubs)
 	if err != nil {
 		return
 	}
+	defer unix.Close(subs)
+	_ = unix.Unlinkat(subs, guid, unix.AT_REMOVEDIR)
+}
+
+// openInside opens a folder of the container; links in it lead nowhere else.
+func (r *instance) openInside(p string) (int, error) {
+	root, err := unix.Open("/proc/"+strconv.Itoa(r.c.PID())+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
 	defer unix.Close(root)
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	proc, err := unix.Openat2(root, strings.TrimPrefix(at, "/")+"/proc", &how)
+	return unix.Openat2(root, strings.TrimPrefix(p, "/"), &how)
+}
+
+// killLeader kills what runs in a subcontainer: PID 1 of the PID namespace
+// whose proc is mounted in it.
+func (r *instance) killLeader(at string) {
+	proc, err := r.openInside(at + "/proc")
 	if err != nil {
 		return
 	}

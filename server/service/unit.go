@@ -26,6 +26,8 @@ type unit struct {
 	stayO sync.Once
 	runs  runLock // one action at a time
 
+	limiting sync.Mutex // limits and what has them change together
+
 	mu      sync.Mutex
 	bundle  *bundle
 	run     *instance // nil while there is no container
@@ -73,10 +75,14 @@ func (u *unit) instance() *instance {
 	return u.run
 }
 
+// setInstance also tells those who wait for the package's address.
 func (u *unit) setInstance(run *instance) {
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	u.run = run
+	u.mu.Unlock()
+	for who, ids := range u.m.watch.take([]patchdb.Pointer{keepPointer(u.id)}) {
+		who.notify(ids)
+	}
 }
 
 // poke makes the reconciler look again.

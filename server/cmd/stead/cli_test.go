@@ -97,6 +97,11 @@ func TestPackagesCommands(t *testing.T) {
 		"GET /v1/operations":                                `200 [{"id":"op1","kind":"install","status":"running","progress":{"phase":"upload","done":1,"total":4,"unit":"bytes"}}]`,
 		"GET /v1/state":                                     `200 {"id":7,"value":{"a":1}}`,
 		"GET /v1/network/forwards":                          `200 [{"name":"x","source":"192.0.2.7:49152","target":"10.1.0.2:80","count":1,"protocols":"tcp"}]`,
+		"GET /v1/packages/hello-world/grants":               `200 [{"client":"dashboard","declared":true},{"client":"other","declared":false,"granted":"2026-01-02T03:04:05Z"}]`,
+		"PUT /v1/packages/hello-world/grants/other":         `200 [{"client":"other","declared":false,"granted":"2026-01-02T03:04:05Z"}]`,
+		"DELETE /v1/packages/hello-world/grants/other":      `204 `,
+		"GET /v1/packages/hello-world/limits":               `200 {"set":{"pids":100},"default":{"memory":2147483648},"effective":{"memory":2147483648,"pids":100}}`,
+		"PUT /v1/packages/hello-world/limits":               `200 {"set":{"pids":100,"memory":536870912},"default":{},"effective":{"memory":536870912,"pids":100}}`,
 		"GET /v1/sessions":                                  `200 [{"id":"s1","name":"laptop"}]`,
 	})
 	for _, tt := range []struct {
@@ -112,6 +117,11 @@ func TestPackagesCommands(t *testing.T) {
 		{[]string{"logs", "hello-world", "--json"}, []string{`"cursor":"1.2"`}},
 		{[]string{"packages", "actions", "hello-world"}, []string{"greet", "yes", "running"}},
 		{[]string{"packages", "actions", "run", "hello-world", "greet", "--input", `{"name":"B"}`}, []string{"Greeted\nHello A\n"}},
+		{[]string{"packages", "grants", "hello-world"}, []string{"dashboard  yes       -", "other      no        2026-"}},
+		{[]string{"packages", "grants", "add", "hello-world", "other"}, []string{"other   no        2026-"}},
+		{[]string{"packages", "grants", "remove", "hello-world", "other"}, []string{"other reaches hello-world no longer"}},
+		{[]string{"packages", "limits", "hello-world"}, []string{"memory      2048 MiB", "pids        100"}},
+		{[]string{"packages", "limits", "hello-world", "--memory", "0.5G"}, []string{"memory      512 MiB"}},
 		{[]string{"packages", "uninstall", "hello-world"}, []string{"uninstall hello-world: done"}},
 		{[]string{"operations"}, []string{"upload 25%"}},
 		{[]string{"state"}, []string{`"a": 1`}},

@@ -40,6 +40,7 @@ func newPackagesCommand() *cobra.Command {
 		}),
 		t.uninstallCommand(),
 		t.grantsCommand(),
+		t.limitsCommand(),
 		t.logsCommand(),
 		t.actionsCommand(),
 		t.api("tasks ID", "List what a package is asked to do", cobra.ExactArgs(1), t.listTasks),

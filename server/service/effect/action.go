@@ -12,7 +12,7 @@ import (
 )
 
 var _ = register(map[string]method{
-	"action.export":      typed(exportAction),
+	"action.export":      typed(exportAction, "metadata.name", "metadata.allowedStatuses"),
 	"action.clear":       typed(clearActions),
 	"action.get-input":   typed(getActionInput),
 	"action.run":         typed(runAction),
@@ -28,9 +28,6 @@ func exportAction(ctx context.Context, h *Handler, p struct {
 		return nil, err
 	}
 	m := &p.Metadata
-	if m.Name == "" {
-		return nil, invalid("metadata.name is missing")
-	}
 	switch m.AllowedStatuses {
 	case "only-running", "only-stopped", "any":
 	default:
@@ -43,6 +40,9 @@ func exportAction(ctx context.Context, h *Handler, p struct {
 	}
 	if len(m.Visibility) == 0 || string(m.Visibility) == "null" {
 		m.Visibility = json.RawMessage(`"enabled"`)
+	}
+	if err := checkVisibility(m.Visibility); err != nil {
+		return nil, err
 	}
 	err := h.update(ctx, func(tx *patchdb.Tx) error { return h.put(tx, string(p.ID), m, "actions") })
 	if err != nil {
@@ -58,6 +58,23 @@ func clearActions(ctx context.Context, h *Handler, p struct {
 	return nil, h.update(ctx, func(tx *patchdb.Tx) error {
 		return selection{Except: p.Except}.clear(tx, h.own("actions"))
 	})
+}
+
+func checkVisibility(v json.RawMessage) error {
+	var word string
+	if json.Unmarshal(v, &word) == nil {
+		if word != "enabled" && word != "hidden" {
+			return invalid("visibility %q is not one of enabled, hidden", word)
+		}
+		return nil
+	}
+	var off struct {
+		Disabled *string `json:"disabled"`
+	}
+	if err := json.Unmarshal(v, &off); err != nil || off.Disabled == nil {
+		return invalid("visibility is neither a word nor a reason why the action is disabled")
+	}
+	return nil
 }
 
 func getActionInput(ctx context.Context, h *Handler, p struct {
@@ -137,6 +154,9 @@ func createTask(ctx context.Context, h *Handler, p struct {
 	case task.Optional, task.Important, task.Critical:
 	default:
 		return nil, invalid("%q is not one of optional, important, critical", t.Severity)
+	}
+	if t.Input != nil && t.Input.Kind != "partial" {
+		return nil, invalid("input kind %q is not partial", t.Input.Kind)
 	}
 	known, satisfied := true, false
 	if t.When != nil {

@@ -16,7 +16,7 @@ var _ = register(map[string]method{
 		Message string `json:"message"`
 	}) (any, error) {
 		return p.Message, nil
-	}),
+	}, "message"),
 	"restart": typed(func(ctx context.Context, h *Handler, _ none) (any, error) {
 		return nil, h.updateOnce(ctx, func(tx *patchdb.Tx) error { return Edit(tx, h.Package, status.Restart) })
 	}),
@@ -24,7 +24,7 @@ var _ = register(map[string]method{
 	"rebuild":             typed(func(_ context.Context, h *Handler, _ none) (any, error) { h.Host.Rebuild(); return nil, nil }),
 	"get-status":          typed(getStatus),
 	"set-main-status":     typed(setMainStatus),
-	"set-health":          typed(setHealth),
+	"set-health":          typed(setHealth, "name", "result"),
 	"clear-callbacks":     typed(clearCallbacks),
 	"set-init-progress":   typed(setInitProgress),
 	"set-backup-progress": typed(setBackupProgress),
@@ -145,11 +145,17 @@ type progressParams struct {
 }
 
 func setInitProgress(_ context.Context, h *Handler, p progressParams) (any, error) {
+	if err := checkProgress(p.Progress, 0); err != nil {
+		return nil, err
+	}
 	h.Host.InitProgress(p.Progress)
 	return nil, nil
 }
 
 func setBackupProgress(_ context.Context, h *Handler, p progressParams) (any, error) {
+	if err := checkProgress(p.Progress, 0); err != nil {
+		return nil, err
+	}
 	h.Host.BackupProgress(p.Progress)
 	return nil, nil
 }

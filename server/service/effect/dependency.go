@@ -5,12 +5,13 @@ import (
 	"encoding/json"
 
 	"github.com/selfstead/selfstead/patchdb"
+	"github.com/selfstead/selfstead/s9pk/exver"
 	"github.com/selfstead/selfstead/server/service/task"
 	"github.com/selfstead/selfstead/server/state"
 )
 
 var _ = register(map[string]method{
-	"set-dependencies":       typed(setDependencies),
+	"set-dependencies":       typed(setDependencies, "dependencies"),
 	"get-dependencies":       typed(getDependencies),
 	"check-dependencies":     typed(checkDependencies),
 	"get-installed-packages": typed(getInstalledPackages),
@@ -30,6 +31,12 @@ func setDependencies(ctx context.Context, h *Handler, p struct {
 		}
 		if d.Kind != "running" && d.Kind != "exists" {
 			return nil, invalid("dependency %s: kind is %q, not running or exists", d.ID, d.Kind)
+		}
+		if d.VersionRange == "" {
+			return nil, invalid("dependency %s: versionRange is missing", d.ID)
+		}
+		if _, err := exver.ParseRange(d.VersionRange); err != nil {
+			return nil, invalid("dependency %s: versionRange: %s", d.ID, err)
 		}
 		for _, c := range d.HealthChecks {
 			if err := ID(c).check(); err != nil {

@@ -78,9 +78,13 @@ type Handler struct {
 // method is one effect: params as they came in, the result as it goes out.
 type method func(ctx context.Context, h *Handler, params json.RawMessage) (any, error)
 
-// typed makes a method of a function with decoded parameters.
-func typed[P any](fn func(ctx context.Context, h *Handler, p P) (any, error)) method {
+// typed makes a method of a function with decoded parameters. Those that are
+// named must be there and not null, spelled just so; a dot leads into an object.
+func typed[P any](fn func(ctx context.Context, h *Handler, p P) (any, error), needed ...string) method {
 	return func(ctx context.Context, h *Handler, params json.RawMessage) (any, error) {
+		if err := missing(params, needed); err != nil {
+			return nil, err
+		}
 		var p P
 		if err := json.Unmarshal(params, &p); err != nil {
 			return nil, invalid("%s", err)

@@ -96,4 +96,12 @@ func checkIDs(ids ...ID) error {
 	return nil
 }
 
+func texts(ids []ID) []string {
+	list := make([]string, len(ids))
+	for i, id := range ids {
+		list[i] = string(id)
+	}
+	return list
+}
+
 func invalid(format string, args ...any) error { return Fail(rpc.CodeInvalidParams, format, args...) }

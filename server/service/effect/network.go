@@ -11,11 +11,11 @@ import (
 )
 
 var _ = register(map[string]method{
-	"bind":                           typed(bind),
-	"bind-range":                     typed(bindRange),
+	"bind":                           typed(bind, "internalPort", "preferredExternalPort"),
+	"bind-range":                     typed(bindRange, "internalStartPort", "externalStartPort", "numberOfPorts"),
 	"clear-bindings":                 typed(clearBindings),
-	"export-service-interface":       typed(exportInterface),
-	"export-range-service-interface": typed(exportRangeInterface),
+	"export-service-interface":       typed(exportInterface, "name", "type", "addressInfo.internalPort"),
+	"export-range-service-interface": typed(exportRangeInterface, "internalStartPort", "name"),
 	"clear-service-interfaces":       typed(clearInterfaces),
 	"get-service-port-forward":       typed(getPortForward),
 	"get-host-info":                  typed(getHostInfo),
@@ -78,6 +78,9 @@ func clearBindings(ctx context.Context, h *Handler, p struct {
 }) (any, error) {
 	var except []network.BindingID
 	for _, e := range p.Except {
+		if err := e.ID.check(); err != nil {
+			return nil, err
+		}
 		except = append(except, network.BindingID{ID: string(e.ID), InternalPort: e.InternalPort})
 	}
 	return nil, h.network(ctx, func(tx *patchdb.Tx) error { return network.ClearBindings(tx, h.Package, except) })

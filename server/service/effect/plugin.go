@@ -12,7 +12,7 @@ import (
 
 var _ = register(map[string]method{
 	"plugin.url.register":   typed(registerURLPlugin),
-	"plugin.url.export-url": typed(exportURL),
+	"plugin.url.export-url": typed(exportURL, "hostnameInfo"),
 	"plugin.url.clear-urls": typed(clearURLs),
 })
 
@@ -58,8 +58,8 @@ func (p pluginHostname) is(pkg, host, port string, a state.HostnameInfo) bool {
 
 func exportURL(ctx context.Context, h *Handler, p struct {
 	Hostname        pluginHostname `json:"hostnameInfo"`
-	RemoveAction    *string        `json:"removeAction"`
-	OverflowActions []string       `json:"overflowActions"`
+	RemoveAction    *ID            `json:"removeAction"`
+	OverflowActions []ID           `json:"overflowActions"`
 }) (any, error) {
 	n := p.Hostname
 	if n.PackageID == nil {
@@ -70,6 +70,14 @@ func exportURL(ctx context.Context, h *Handler, p struct {
 	}
 	if n.Hostname == "" {
 		return nil, invalid("hostnameInfo.hostname is missing")
+	}
+	if err := checkIDs(p.OverflowActions...); err != nil {
+		return nil, err
+	}
+	if p.RemoveAction != nil {
+		if err := p.RemoveAction.check(); err != nil {
+			return nil, err
+		}
 	}
 	pkg, host, port := string(*n.PackageID), string(n.HostID), portKey(n.InternalPort)
 	at := state.PackagePointer(pkg, "hosts", host, "bindings", port, "addresses", "available")
@@ -94,7 +102,7 @@ func exportURL(ctx context.Context, h *Handler, p struct {
 		return tx.Put(at, append(list, state.HostnameInfo{
 			SSL: n.SSL, Public: n.Public, Hostname: n.Hostname, Port: n.Port,
 			Metadata: state.HostnameMetadata{
-				Kind: state.KindPlugin, PackageID: h.Package, RemoveAction: p.RemoveAction, OverflowActions: p.OverflowActions, Info: info,
+				Kind: state.KindPlugin, PackageID: h.Package, RemoveAction: (*string)(p.RemoveAction), OverflowActions: texts(p.OverflowActions), Info: info,
 			},
 		}))
 	})

@@ -15,7 +15,7 @@ var _ = register(map[string]method{
 	"get-system-smtp":     typed(getSystemSMTP),
 	"get-ssl-certificate": typed(getCertificate),
 	"get-ssl-key":         typed(getKey),
-	"notification.create": typed(createNotification),
+	"notification.create": typed(createNotification, "level", "title", "message"),
 	"git-info":            typed(gitInfo),
 })
 

@@ -227,6 +227,9 @@ func (s *Server) answer(line []byte) []byte {
 	if err := json.Unmarshal(line, &batch); err != nil {
 		return encode(nil, nil, NewError(CodeParse, "Parse error", err.Error()))
 	}
+	if len(batch) == 0 {
+		return encode(nil, nil, NewError(CodeInvalidRequest, "Invalid Request", "a batch without requests"))
+	}
 	out := []byte{'['}
 	for i, one := range batch {
 		if i > 0 {
@@ -248,6 +251,9 @@ func (s *Server) answerOne(text []byte) []byte {
 			return encode(nil, nil, NewError(CodeParse, "Parse error", err.Error()))
 		}
 		return encode(nil, nil, NewError(CodeInvalidRequest, "Invalid Request", err.Error()))
+	}
+	if len(in.ID) > 0 && (in.ID[0] == '{' || in.ID[0] == '[' || in.ID[0] == 't' || in.ID[0] == 'f') {
+		return encode(nil, nil, NewError(CodeInvalidRequest, "Invalid Request", "the id is neither text, number nor null"))
 	}
 	if in.Method == nil {
 		return encode(in.ID, nil, NewError(CodeInvalidRequest, "Invalid Request", "the request names no method"))

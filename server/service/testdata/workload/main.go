@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
@@ -49,6 +51,17 @@ func main() {
 			fmt.Fprintln(w, "tick")
 			w.(http.Flusher).Flush()
 		}
+	})
+	http.HandleFunc("/eat", func(w http.ResponseWriter, r *http.Request) {
+		mb, _ := strconv.Atoi(r.FormValue("mb"))
+		kept := make([]byte, mb<<20)
+		for i := 0; i < len(kept); i += 4096 {
+			kept[i] = 1
+		}
+		fmt.Fprintln(w, len(kept))
+		runtime.KeepAlive(kept)
+		kept = nil
+		debug.FreeOSMemory()
 	})
 	http.HandleFunc("/relay", func(w http.ResponseWriter, r *http.Request) {
 		req, _ := http.NewRequestWithContext(r.Context(), "GET", r.FormValue("url"), nil)
