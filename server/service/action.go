@@ -47,7 +47,7 @@ func (m *Manager) RunAction(ctx context.Context, id, action, eventID string, inp
 			return nil, asProblem(err)
 		}
 	}
-	result, err := m.runAction(ctx, id, action, eventID, input)
+	result, err := m.runAction(ctx, id, action, "", eventID, input)
 	if err != nil {
 		return nil, asProblem(err)
 	}
@@ -125,7 +125,7 @@ func (m *Manager) actionInput(ctx context.Context, id, action, eventID string, p
 }
 
 func (r *instance) input(ctx context.Context, action, eventID string, prefill json.RawMessage) (json.RawMessage, error) {
-	input, err := r.execute(ctx, inputLimit, eventID, "/actions/"+action+"/getInput", map[string]json.RawMessage{"prefill": prefill})
+	input, err := r.execute(ctx, inputLimit, "", eventID, "/actions/"+action+"/getInput", map[string]json.RawMessage{"prefill": prefill})
 	return input, actionError(err)
 }
 
@@ -142,8 +142,8 @@ func actionError(err error) error {
 }
 
 // runAction runs an action with the checks that every run has, and then lets
-// tasks know.
-func (m *Manager) runAction(ctx context.Context, id, action, eventID string, input json.RawMessage) (json.RawMessage, error) {
+// tasks know. Runs with the same call id are one, whichever server asks.
+func (m *Manager) runAction(ctx context.Context, id, action, callID, eventID string, input json.RawMessage) (json.RawMessage, error) {
 	meta, err := m.metadata(id, action)
 	if err != nil {
 		return nil, err
@@ -176,7 +176,7 @@ func (m *Manager) runAction(ctx context.Context, id, action, eventID string, inp
 		return nil, err
 	}
 	defer unlock()
-	result, err := run.execute(ctx, runLimit, eventID, "/actions/"+action+"/run", map[string]json.RawMessage{"input": input})
+	result, err := run.execute(ctx, runLimit, callID, eventID, "/actions/"+action+"/run", map[string]json.RawMessage{"input": input})
 	if err != nil {
 		return nil, actionError(err)
 	}

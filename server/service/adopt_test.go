@@ -1,6 +1,7 @@
 package service_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/selfstead/selfstead/lxcrt/guest/node"
 	"github.com/stretchr/testify/require"
 )
 
@@ -136,6 +138,76 @@ func TestAdoptionDuringInit(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "install\nnull\nnull\n", string(text))
 	require.Len(t, l.inits(), 1)
+}
+
+// A container whose runtime speaks another protocol runs on, too, until its next
+// restart.
+func TestAdoptionOfAnotherProtocol(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.start()
+	scripts, err := filepath.Glob(l.dir + "/guest/*" + node.Path)
+	require.NoError(t, err)
+	require.Len(t, scripts, 1)
+	now := fmt.Sprintf("protocol: %d,", node.Protocol)
+	older := strings.Replace(string(node.Script), now, "protocol: 1,", 1)
+	require.NotEqual(t, string(node.Script), older)
+	require.NoError(t, os.WriteFile(scripts[0], []byte(older), 0o644))
+	l.install(build(t, testPackage{ID: "alpha", Port: 18080}))
+	l.healthy("alpha")
+	page := "http://" + serverAddr + ":18080"
+	born := l.get(page + "/born")
+	l.kill()
+	require.NoError(t, os.WriteFile(scripts[0], node.Script, 0o644))
+	l.start()
+	l.healthy("alpha")
+	require.Equal(t, born, l.get(page+"/born"), "nobody asked for a restart")
+	l.json("POST", "/v1/packages/alpha:restart", "", 202, nil)
+	l.await("a container of the new making", 20*time.Second, func() bool {
+		inits, err := l.fetch(l.lan, page+"/file?path=/data/inits")
+		return err == nil && inits == "install\nnull\n"
+	})
+	l.healthy("alpha")
+	l.json("POST", "/v1/packages/alpha:restart", "", 202, nil)
+	born = l.get(page + "/born")
+	l.await("a restart", 20*time.Second, func() bool {
+		now, err := l.fetch(l.lan, page+"/born")
+		return err == nil && now != born
+	})
+	require.Equal(t, "install\nnull\n", l.get(page+"/file?path=/data/inits"), "that one is of now")
+}
+
+// What a service does once, it does once, whenever the server dies: the next
+// server asks again and joins what is under way.
+func TestNothingRunsTwice(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.start()
+	l.install(build(t, testPackage{ID: "base", Port: 18081, Code: map[string]any{"slowRun": 1500, "slowUninit": 1500}}))
+	l.install(build(t, testPackage{ID: "user", Port: 18082, Code: map[string]any{"relay": "base"}}))
+	l.healthy("base")
+	l.healthy("user")
+	file := func(pkg, name string) string {
+		text, _ := os.ReadFile(l.dir + "/volumes/" + pkg + "/data/main/" + name)
+		return string(text)
+	}
+	go l.http.Post("http://stead/v1/packages/user/actions/relay/runs", "application/json", strings.NewReader(`{}`))
+	l.await("the run", 20*time.Second, func() bool { return file("base", "runs") != "" })
+	l.kill()
+	l.start()
+	l.await("its answer", 20*time.Second, func() bool { return file("user", "relayed") != "" })
+	require.Equal(t, "counted\n", file("user", "relayed"))
+	require.Equal(t, "run\n", file("base", "runs"))
+	// Another run is another one.
+	l.json("POST", "/v1/packages/user/actions/relay/runs", `{}`, 200, nil)
+	require.Equal(t, "run\nrun\n", file("base", "runs"))
+
+	l.json("DELETE", "/v1/packages/base?soft=true", "", 202, nil)
+	l.await("the clean-up", 20*time.Second, func() bool { return file("base", "uninits") != "" })
+	l.kill()
+	l.start()
+	l.await("the removal's end", 20*time.Second, func() bool { _, there := l.pkg("base"); return !there })
+	require.Equal(t, "uninit\n", file("base", "uninits"))
 }
 
 // inits are the processes PID 1 of this lab's containers.

@@ -102,8 +102,8 @@ func (m *Manager) Restart(ctx context.Context, id string) error {
 // stale reports whether the container would be made differently now.
 func (u *unit) stale(ctx context.Context) bool {
 	run := u.instance()
-	if run == nil {
-		return false
+	if run == nil || run.old {
+		return run != nil
 	}
 	layers, err := u.m.layers(ctx)
 	return err == nil && run.keep.Spec != u.m.fingerprint(layers, run.keep, u.archive())

@@ -60,7 +60,11 @@ func (r *instance) ActionInput(ctx context.Context, pkg, action, eventID string,
 
 // RunAction implements effect.Host.
 func (r *instance) RunAction(ctx context.Context, pkg, action, eventID string, input json.RawMessage) (json.RawMessage, error) {
-	return r.u.m.runAction(ctx, pkg, action, eventID, input)
+	call := effect.CallID(ctx)
+	if call != "" { // a name of the caller's own choice
+		call = r.u.id + " " + call
+	}
+	return r.u.m.runAction(ctx, pkg, action, call, eventID, input)
 }
 
 // CurrentInput implements effect.Host.

@@ -46,6 +46,7 @@ type instance struct {
 	client *rpc.Client
 	server *rpc.Server
 	ready  atomic.Bool // init was answered
+	old    bool        // its runtime speaks another protocol than one made now
 	born   time.Time
 	mayRun bool // a start was sent and no stop was answered since; the reconciler's
 
@@ -251,8 +252,9 @@ func (r *instance) leave(ctx context.Context, target *string) error {
 	}{effect.NewGUID(), target}, nil)
 }
 
-// execute runs a procedure of the package.
-func (r *instance) execute(ctx context.Context, limit time.Duration, eventID, procedure string, input any) (json.RawMessage, error) {
+// execute runs a procedure of the package. A call id, when there is one, names
+// the run: who asks again under it, a later server say, gets the same one.
+func (r *instance) execute(ctx context.Context, limit time.Duration, callID, eventID, procedure string, input any) (json.RawMessage, error) {
 	if !r.ready.Load() {
 		return nil, effect.Fail(effect.KindUninitialized, "package %s is not initialised yet", r.u.id)
 	}
@@ -262,7 +264,8 @@ func (r *instance) execute(ctx context.Context, limit time.Duration, eventID, pr
 		Procedure string `json:"procedure"`
 		Input     any    `json:"input"`
 		Timeout   int64  `json:"timeout"`
-	}{eventID, procedure, input, limit.Milliseconds()}, &result)
+		CallID    string `json:"callId,omitempty"`
+	}{eventID, procedure, input, limit.Milliseconds(), callID}, &result)
 	if len(result) == 0 {
 		result = json.RawMessage("null")
 	}

@@ -188,7 +188,8 @@ func (m *Manager) feed(ctx context.Context, s *patchdb.Subscription) {
 			run.notify(ids)
 		}
 		for _, u := range m.all() {
-			if paths == nil || touched(state.PackagePointer(u.id, "statusInfo", "desired"), paths) {
+			if paths == nil || touched(state.PackagePointer(u.id, "statusInfo", "desired"), paths) ||
+				touched(state.PackagePointer(u.id, "statusInfo", "started"), paths) {
 				u.poke()
 			}
 		}

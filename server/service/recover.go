@@ -162,9 +162,10 @@ type runtimeStatus struct {
 }
 
 // adopt takes over a running container that an earlier process made. One that
-// would be made differently now, from a newer base image say, runs on and is
-// made anew at its next restart. Without a container, or when its runtime does
-// not speak our protocol, adopt returns an error and has changed nothing.
+// would be made differently now, from a newer base image or with a runtime of
+// another protocol, runs on and is made anew at its next restart. Without a
+// container, or when its runtime does not answer, adopt returns an error and has
+// changed nothing.
 func (u *unit) adopt(ctx context.Context, keep state.ServiceKeep, b *bundle) (*instance, error) {
 	if keep.Container == "" {
 		return nil, errors.New("service: there was none")
@@ -183,9 +184,7 @@ func (u *unit) adopt(ctx context.Context, keep state.ServiceKeep, b *bundle) (*i
 	run.recall()
 	run.follow()
 	s, err := run.status(ctx)
-	if err == nil && s.Protocol != node.Protocol {
-		err = fmt.Errorf("service: its runtime speaks protocol %d", s.Protocol)
-	}
+	run.old = s.Protocol != node.Protocol
 	if err == nil {
 		err = u.m.net.SetContainer(ctx, u.id, parseAddr(keep.Addr4), parseAddr(keep.Addr6))
 	}

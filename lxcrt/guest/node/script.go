@@ -12,8 +12,9 @@ var Script []byte
 const Path = "/usr/lib/startos/init/index.js"
 
 // Protocol is the version of the private method selfstead.status, and of what
-// a host may rely on after it took over a running container.
-const Protocol = 1
+// a host may rely on after it took over a running container: since 2 that an
+// execute or an exit that it asks for again is the same one.
+const Protocol = 2
 
 // Args are the arguments that Node is started with: a bundle may be written as
 // an ECMAScript module, warnings say where they come from, and a small young

@@ -50,13 +50,19 @@ exports.init = async ({ effects, kind }) => {
     id: 'set-name',
     metadata: { name: 'Set name', description: 'd', warning: null, visibility: 'enabled', allowedStatuses: 'any', hasInput: true, group: null },
   })
+  for (const id of ['count', 'relay']) {
+    await effects.action.export({
+      id,
+      metadata: { name: id, description: 'd', warning: null, visibility: 'enabled', allowedStatuses: 'any', hasInput: false, group: null, access: 'public' },
+    })
+  }
   if (test.task) {
     await effects.action.createTask({
       replayId: 'name-me', packageId: test.id, actionId: 'set-name', severity: 'critical', reason: 'it needs a name',
       when: { condition: 'input-not-matches', once: false }, input: { kind: 'partial', accept: [{ name: 'named' }], set: { name: 'named' } },
     })
   }
-  await effects.action.clear({ except: ['set-name'] })
+  await effects.action.clear({ except: ['set-name', 'count', 'relay'] })
 }
 
 // What a hostile package may try on the server's socket.
@@ -131,6 +137,8 @@ exports.main = async ({ effects }) => ({
 
 exports.uninit = async ({ effects, target }) => {
   if (target === null) {
+    await fs.appendFile(`${volume}/uninits`, 'uninit\n')
+    if (test.slowUninit) await new Promise(done => setTimeout(done, test.slowUninit))
     if (test.failUninit) throw new Error('uninit says no')
     await effects.setDataVersion({ version: null })
   }
@@ -140,6 +148,16 @@ exports.actions = {
   get: id => ({
     getInput: async ({ effects }) => ({ eventId: effects.eventId, spec: { name: { type: 'text' } }, value: { name: await name() } }),
     run: async ({ effects, input }) => {
+      if (id === 'count') {
+        await fs.appendFile(`${volume}/runs`, 'run\n')
+        await new Promise(done => setTimeout(done, test.slowRun || 0))
+        return { version: '1', title: 'counted', message: null, result: null }
+      }
+      if (id === 'relay') {
+        const result = await effects.action.run({ packageId: test.relay, actionId: 'count' })
+        await fs.appendFile(`${volume}/relayed`, `${result.title}\n`)
+        return result
+      }
       if (!input || !input.name) throw new Error('a name is needed')
       await fs.writeFile(`${volume}/name`, input.name)
       await effects.restart()

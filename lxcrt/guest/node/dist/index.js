@@ -1,5 +1,5 @@
 'use strict';
-// Made from src by build.mjs; edit there. Sources: sha256 45f49fd3a866e663d8af0399c153973244e79f9ed13a87a41bfedc43d72e7e2b
+// Made from src by build.mjs; edit there. Sources: sha256 2757dc8b6975609547204f5ddcb424a1aadd723efe5296541a9b550921aba7ec
 const outer = require;
 const loaded = {};
 function load(name) {
@@ -980,6 +980,7 @@ const rpc_1 = require("./rpc");
 const KINDS = ['install', 'update', 'restore', null];
 const ACTION = /^\/actions\/([^/]+)\/(getInput|run)$/;
 const IDLE = ['/packageInit', '/packageUninit', '/backup/restore'];
+const NAMED = 64;
 class Runtime {
     folder;
     onExit;
@@ -992,6 +993,8 @@ class Runtime {
     stopping = null;
     latest = new Map();
     runs = 0;
+    named = new Map();
+    exiting = null;
     constructor(folder, host, onExit) {
         this.folder = folder;
         this.onExit = onExit;
@@ -1068,15 +1071,29 @@ class Runtime {
         catch (e) {
             throw new rpc_1.Refused(e);
         }
-        await this.stop();
-        const bundle = (this.bundle ??= (0, bundle_1.loadBundle)(this.folder));
-        const context = this.root.enter('exit', id);
-        try {
-            await bundle.uninit({ effects: context.effects, target: parsed });
-        }
-        finally {
-            this.root.leave('exit');
-        }
+        const name = String(target ?? null);
+        const before = this.exiting;
+        if (before?.target === name)
+            return before.done;
+        const leave = async () => {
+            await before?.done.catch(() => { });
+            await this.stop();
+            const bundle = (this.bundle ??= (0, bundle_1.loadBundle)(this.folder));
+            const context = this.root.enter('exit', id);
+            try {
+                await bundle.uninit({ effects: context.effects, target: parsed });
+            }
+            finally {
+                this.root.leave('exit');
+            }
+        };
+        const mine = { target: name, done: leave() };
+        this.exiting = mine;
+        mine.done.catch(() => {
+            if (this.exiting === mine)
+                this.exiting = null;
+        });
+        return mine.done;
     }
     exited() {
         this.onExit();
@@ -1086,7 +1103,7 @@ class Runtime {
         this.root.leaveSelf();
     }
     async execute(params) {
-        const { id, procedure, input } = object(params);
+        const { id, procedure, input, callId } = object(params);
         if (typeof id !== 'string')
             throw new rpc_1.Refused(new Error('execute: id must be a string'));
         const action = typeof procedure === 'string' ? ACTION.exec(procedure) : null;
@@ -1100,7 +1117,11 @@ class Runtime {
         catch (e) {
             throw new rpc_1.Refused(e);
         }
-        return this.inContext(procedure, id, async (effects) => {
+        const name = typeof callId === 'string' && callId !== '' ? callId : null;
+        const known = name !== null && this.named.get(name);
+        if (known)
+            return known;
+        const run = this.inContext(procedure, id, async (effects) => {
             if (procedure === '/backup/create') {
                 if (!bundle.createBackup)
                     throw new Error('the package has no createBackup');
@@ -1117,6 +1138,12 @@ class Runtime {
                 return found.getInput({ effects, prefill: given.prefill ?? null });
             return found.run({ effects, input: given.input });
         });
+        if (name !== null) {
+            this.named.set(name, run);
+            if (this.named.size > NAMED)
+                this.named.delete(this.named.keys().next().value);
+        }
+        return run;
     }
     async inContext(procedure, id, run) {
         const earlier = this.latest.get(procedure);
@@ -1141,7 +1168,7 @@ class Runtime {
     }
     status() {
         return {
-            protocol: 1,
+            protocol: 2,
             initialized: this.initialised,
             started: this.main !== null && !this.stopping,
             callbacks: this.callbacks.ids(),

@@ -12,6 +12,9 @@ const ACTION = /^\/actions\/([^/]+)\/(getInput|run)$/
 /** Procedures of older systems that are accepted and do nothing. */
 const IDLE: readonly string[] = ['/packageInit', '/packageUninit', '/backup/restore']
 
+/** How many runs that a host has named are remembered. */
+const NAMED = 64
+
 /** A main chain that has been asked for. */
 interface Main {
   context: Context
@@ -34,6 +37,8 @@ export class Runtime implements Methods {
   private stopping: Promise<void> | null = null
   private readonly latest = new Map<string, { name: string; busy: boolean }>()
   private runs = 0
+  private readonly named = new Map<string, Promise<unknown>>()
+  private exiting: { target: string; done: Promise<void> } | null = null
 
   constructor(folder: string, host: Pick<HostClient, 'call'>, onExit: () => void) {
     this.folder = folder
@@ -105,7 +110,11 @@ export class Runtime implements Methods {
     }
   }
 
-  /** Stops, then lets the package prepare for a version, a range, or its removal (null). */
+  /**
+   * Stops, then lets the package prepare for a version, a range, or its removal
+   * (null). A call for the same joins the one under way; a failed one may be
+   * repeated.
+   */
   async exit(params: unknown): Promise<void> {
     const { id, target } = object(params)
     if (typeof id !== 'string') throw new Refused(new Error('exit: id must be a string'))
@@ -115,14 +124,26 @@ export class Runtime implements Methods {
     } catch (e) {
       throw new Refused(e)
     }
-    await this.stop()
-    const bundle = (this.bundle ??= loadBundle(this.folder))
-    const context = this.root.enter('exit', id)
-    try {
-      await bundle.uninit({ effects: context.effects, target: parsed })
-    } finally {
-      this.root.leave('exit')
+    const name = String(target ?? null)
+    const before = this.exiting
+    if (before?.target === name) return before.done
+    const leave = async () => {
+      await before?.done.catch(() => {})
+      await this.stop()
+      const bundle = (this.bundle ??= loadBundle(this.folder))
+      const context = this.root.enter('exit', id)
+      try {
+        await bundle.uninit({ effects: context.effects, target: parsed })
+      } finally {
+        this.root.leave('exit')
+      }
     }
+    const mine = { target: name, done: leave() }
+    this.exiting = mine
+    mine.done.catch(() => {
+      if (this.exiting === mine) this.exiting = null
+    })
+    return mine.done
   }
 
   exited(): void {
@@ -135,8 +156,9 @@ export class Runtime implements Methods {
     this.root.leaveSelf()
   }
 
+  /** Runs a procedure. Asked again under the same call id, it answers with the same run. */
   async execute(params: unknown): Promise<unknown> {
-    const { id, procedure, input } = object(params)
+    const { id, procedure, input, callId } = object(params)
     if (typeof id !== 'string') throw new Refused(new Error('execute: id must be a string'))
     const action = typeof procedure === 'string' ? ACTION.exec(procedure) : null
     if (!action && procedure !== '/backup/create' && !IDLE.includes(procedure as string)) {
@@ -148,7 +170,10 @@ export class Runtime implements Methods {
     } catch (e) {
       throw new Refused(e)
     }
-    return this.inContext(procedure as string, id, async effects => {
+    const name = typeof callId === 'string' && callId !== '' ? callId : null
+    const known = name !== null && this.named.get(name)
+    if (known) return known
+    const run = this.inContext(procedure as string, id, async effects => {
       if (procedure === '/backup/create') {
         if (!bundle.createBackup) throw new Error('the package has no createBackup')
         return bundle.createBackup({ effects })
@@ -161,6 +186,11 @@ export class Runtime implements Methods {
       if (what === 'getInput') return found.getInput({ effects, prefill: given.prefill ?? null })
       return found.run({ effects, input: given.input })
     })
+    if (name !== null) {
+      this.named.set(name, run)
+      if (this.named.size > NAMED) this.named.delete(this.named.keys().next().value!)
+    }
+    return run
   }
 
   /**
@@ -190,7 +220,7 @@ export class Runtime implements Methods {
   /** For a host that takes over a container it did not start itself. */
   status(): unknown {
     return {
-      protocol: 1,
+      protocol: 2,
       initialized: this.initialised,
       started: this.main !== null && !this.stopping,
       callbacks: this.callbacks.ids(),

@@ -10,7 +10,7 @@ const ID = 'EVENTID'
 
 test('a package runs from init to exit', async t => {
   const { client, exits, host } = await start(t, PLAIN)
-  assert.deepEqual(await client.call('selfstead.status'), { protocol: 1, initialized: false, started: false, callbacks: [] })
+  assert.deepEqual(await client.call('selfstead.status'), { protocol: 2, initialized: false, started: false, callbacks: [] })
   assert.deepEqual(await client.ask('init', { id: ID, kind: 'install' }), { jsonrpc: '2.0', id: 2, result: null })
   assert.equal(seen.init.kind, 'install')
   assert.equal(seen.init.effects.eventId, ID)
@@ -169,6 +169,38 @@ test('procedures', async t => {
   seen.onBackup = () => backups++
   assert.equal((await execute('/backup/create', null)).error, undefined)
   assert.equal(backups, 1)
+})
+
+test('a host that asks again joins what it asked for', async t => {
+  const { client, connect, exits } = await start(
+    t,
+    PLAIN +
+      `
+let runs = 0, leaves = 0
+exports.actions = { get: () => ({ run: async () => { const n = ++runs; await new Promise(done => setTimeout(done, 60)); if (n === 3) throw new Error('third'); return n } }) }
+exports.uninit = async () => { const n = ++leaves; await new Promise(done => setTimeout(done, 60)); if (n === 1) throw new Error('not yet'); globalThis.leaves = leaves }`,
+  )
+  await client.call('init', { id: ID, kind: null })
+  const run = (callId, c = client) => c.ask('execute', { id: 'E', procedure: '/actions/a/run', input: {}, timeout: 30, callId })
+  const other = connect() // of the next host
+  const [first, second] = await Promise.all([run('one'), run('one', other)])
+  assert.deepEqual([first.result, second.result], [1, 1])
+  assert.equal((await run('one')).result, 1, 'after its end, too')
+  assert.equal((await run('two')).result, 2)
+  assert.equal((await run('three')).error.message, 'Error: third')
+  assert.equal((await run('three')).error.message, 'Error: third', 'a failure is an answer')
+  assert.equal((await run('')).result, 4)
+  assert.equal((await run()).result, 5)
+  for (let i = 0; i < 64; i++) await run('fill', client), await client.ask('execute', { id: 'E', procedure: '/packageInit', callId: 'idle' + i })
+  assert.notEqual((await run('one')).result, 1, 'memory is bounded')
+
+  const leave = (target, c = client) => c.ask('exit', { id: 'X', target })
+  const failed = await Promise.all([leave(null), leave(null, other)])
+  assert.deepEqual(failed.map(f => f.error.data.details), ['Error: not yet', 'Error: not yet'])
+  assert.deepEqual(exits, [])
+  const left = await Promise.all([leave(null), leave(null, other)])
+  assert.deepEqual(left.map(f => f.error), [undefined, undefined])
+  assert.equal(globalThis.leaves, 2, 'the package was asked once more, and once only')
 })
 
 test('requests of one connection run side by side', async t => {
