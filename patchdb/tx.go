@@ -29,6 +29,25 @@ func (tx *Tx) Expect(id RevisionID) error {
 	return nil
 }
 
+// Update is what DB.Update would do to a database with this content: it returns
+// the content afterwards and the revision. The dump stays as it is.
+func (d Dump) Update(fn func(tx *Tx) error) (Dump, Revision, error) {
+	root, err := tree.Parse(d.Value)
+	if err != nil {
+		return Dump{}, Revision{}, &PointerError{"update", "", cause{ErrInvalid, err}}
+	}
+	tx := &Tx{id: d.ID, edit: editor{root: root}, writable: true}
+	defer func() { tx.done = true }()
+	if err := fn(tx); err != nil {
+		return Dump{}, Revision{}, err
+	}
+	if len(tx.edit.ops) == 0 || tree.Equal(root, tx.edit.root) {
+		return d, Revision{ID: d.ID}, nil
+	}
+	r := newRevision(d.ID+1, tx.edit.ops)
+	return Dump{r.id, tree.Encode(tx.edit.root)}, Revision{ID: r.id, Patch: r.patch()}, nil
+}
+
 func (tx *Tx) node(op string, p Pointer) (tree.Node, error) {
 	if tx.done {
 		return nil, &PointerError{op, p, fmt.Errorf("%w: the transaction has ended", ErrClosed)}

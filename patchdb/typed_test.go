@@ -79,3 +79,31 @@ func TestValidation(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A dump's Update is a database's, without one.
+func TestDumpUpdate(t *testing.T) {
+	t.Parallel()
+	d := Dump{ID: 7, Value: []byte(`{"a":[1,2]}`)}
+	change := func(tx *Tx) error {
+		if err := tx.Expect(7); err != nil {
+			return err
+		}
+		return tx.Put("/a/1", 3)
+	}
+	after, r, err := d.Update(change)
+	if err != nil || after.ID != 8 || string(after.Value) != `{"a":[1,3]}` || asJSON(t, r) != `{"id":8,"patch":[{"op":"replace","path":"/a/1","value":3}]}` {
+		t.Errorf("%+v %s %v", after, asJSON(t, r), err)
+	}
+	if string(d.Value) != `{"a":[1,2]}` {
+		t.Errorf("the dump became %s", d.Value)
+	}
+	if _, _, err := after.Update(change); !errors.Is(err, ErrConflict) {
+		t.Errorf("at another revision: %v", err)
+	}
+	if same, r, err := d.Update(func(tx *Tx) error { return tx.Put("/a/0", 1) }); err != nil || same.ID != 7 || r.ID != 7 || len(r.Patch) > 0 {
+		t.Errorf("without a change: %+v %+v %v", same, r, err)
+	}
+	if _, _, err := (Dump{Value: []byte("{")}).Update(change); !errors.Is(err, ErrInvalid) {
+		t.Errorf("no JSON: %v", err)
+	}
+}

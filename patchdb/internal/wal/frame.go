@@ -45,6 +45,8 @@ func AppendHeader(b []byte, salt uint64) []byte {
 // parseHeader returns the salt, or the reason why b is no header.
 func parseHeader(b []byte) (salt uint64, reason string) {
 	switch {
+	case len(b) == 0:
+		return 0, "the file is empty"
 	case len(b) < HeaderSize:
 		return 0, "shorter than its header"
 	case string(b[:8]) != magic:

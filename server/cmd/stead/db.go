@@ -53,17 +53,29 @@ func dbPrint(cmd *cobra.Command, v any) error {
 	return enc.Encode(v)
 }
 
-// dbOurs refuses what would change a file of StartOS.
+// exitConflict is the exit status where --expect names another revision than the
+// database is at.
+const exitConflict = 3
+
+// dbOurs refuses what would change a file of StartOS, and an empty one: where
+// there was a database it is what is left of it.
 func dbOurs(path string) error {
 	switch foreign, err := startos.Detect(path); {
 	case errors.Is(err, os.ErrNotExist):
 		return nil
 	case err != nil:
 		return err
+	case foreign && emptyFile(path):
+		return fmt.Errorf("%s is empty: that is no database of ours, and may be one of StartOS; remove it for a new one to be made", path)
 	case foreign:
 		return fmt.Errorf("%s is a StartOS database, which is only read; \"stead db import\" makes one of ours from it", path)
 	}
 	return nil
+}
+
+func emptyFile(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Mode().IsRegular() && st.Size() == 0
 }
 
 func dbDumpCommand() *cobra.Command {
@@ -117,17 +129,38 @@ func dbTellLosses(cmd *cobra.Command, d *startos.Database) {
 	}
 }
 
+// dbExpect adds the flag of the optimistic lock, and returns the function that
+// puts it before a change.
+func dbExpect(cmd *cobra.Command) func(change func(tx *patchdb.Tx) error) func(tx *patchdb.Tx) error {
+	id := cmd.Flags().Uint64("expect", 0, "refuse unless the database is at this `revision`; of a missing one it is 0")
+	return func(change func(tx *patchdb.Tx) error) func(tx *patchdb.Tx) error {
+		return func(tx *patchdb.Tx) error {
+			if cmd.Flags().Changed("expect") {
+				if err := tx.Expect(patchdb.RevisionID(*id)); err != nil {
+					return &statusError{exitConflict, err}
+				}
+			}
+			return change(tx)
+		}
+	}
+}
+
 // dbUpdate opens or creates the database, changes it, and prints the revision
-// unless nothing changed.
-func dbUpdate(cmd *cobra.Command, path string, change func(db *patchdb.DB) (patchdb.Revision, error)) error {
+// unless nothing changed. A change that is refused creates nothing.
+func dbUpdate(cmd *cobra.Command, path string, change func(tx *patchdb.Tx) error) error {
 	if err := dbOurs(path); err != nil {
 		return err
+	}
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		if _, _, err := (patchdb.Dump{Value: json.RawMessage("null")}).Update(change); err != nil {
+			return err
+		}
 	}
 	db, err := patchdb.Open(path, patchdb.Options{})
 	if err != nil {
 		return err
 	}
-	r, err := change(db)
+	r, err := db.Update(cmd.Context(), change)
 	if cerr := db.Close(); err == nil {
 		err = cerr
 	}
@@ -139,35 +172,39 @@ func dbUpdate(cmd *cobra.Command, path string, change func(db *patchdb.DB) (patc
 
 func dbPutCommand() *cobra.Command {
 	var parents bool
+	var expected func(func(tx *patchdb.Tx) error) func(tx *patchdb.Tx) error
 	cmd := &cobra.Command{
 		Use: "put FILE POINTER VALUE", Short: "Set a value", Args: cobra.ExactArgs(3),
 		Long: `Set the value at POINTER; what is there is changed only where it differs. A
-missing database is created. Prints {"id":REVISION,"patch":[…]}, or nothing
-where nothing changed.`,
+missing database is created, unless the change is refused. Prints
+{"id":REVISION,"patch":[…]}, or nothing where nothing changed. The exit status is
+3 where --expect names another revision, 1 where anything else goes wrong.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			value, err := dbInput(cmd, args[2])
 			if err != nil {
 				return err
 			}
-			return dbUpdate(cmd, args[0], func(db *patchdb.DB) (patchdb.Revision, error) {
-				return db.Update(cmd.Context(), func(tx *patchdb.Tx) error {
-					if parents {
-						return tx.PutAll(patchdb.Pointer(args[1]), json.RawMessage(value))
-					}
-					return tx.Put(patchdb.Pointer(args[1]), json.RawMessage(value))
-				})
-			})
+			return dbUpdate(cmd, args[0], expected(func(tx *patchdb.Tx) error {
+				if parents {
+					return tx.PutAll(patchdb.Pointer(args[1]), json.RawMessage(value))
+				}
+				return tx.Put(patchdb.Pointer(args[1]), json.RawMessage(value))
+			}))
 		},
 	}
+	expected = dbExpect(cmd)
 	cmd.Flags().BoolVarP(&parents, "parents", "p", false, "make missing parent objects")
 	return cmd
 }
 
 func dbApplyCommand() *cobra.Command {
-	return &cobra.Command{
+	var expected func(func(tx *patchdb.Tx) error) func(tx *patchdb.Tx) error
+	cmd := &cobra.Command{
 		Use: "apply FILE PATCH", Short: "Apply a JSON Patch", Args: cobra.ExactArgs(2),
 		Long: `Apply a JSON Patch (RFC 6902), all of it or nothing. A missing database is
-created. Prints {"id":REVISION,"patch":[…]}, or nothing where nothing changed.`,
+created, unless the patch is refused. Prints {"id":REVISION,"patch":[…]}, or
+nothing where nothing changed. The exit status is 3 where --expect names another
+revision, 1 where anything else goes wrong.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			text, err := dbInput(cmd, args[1])
 			if err != nil {
@@ -177,9 +214,11 @@ created. Prints {"id":REVISION,"patch":[…]}, or nothing where nothing changed.
 			if err != nil {
 				return err
 			}
-			return dbUpdate(cmd, args[0], func(db *patchdb.DB) (patchdb.Revision, error) { return db.Apply(cmd.Context(), patch) })
+			return dbUpdate(cmd, args[0], expected(func(tx *patchdb.Tx) error { return tx.Apply(patch) }))
 		},
 	}
+	expected = dbExpect(cmd)
+	return cmd
 }
 
 func dbWatchCommand() *cobra.Command {

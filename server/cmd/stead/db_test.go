@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -34,8 +35,12 @@ func TestDBCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	old := filepath.Join(dir, "old.db")
+	if err := os.WriteFile(filepath.Join(dir, "EMPTY"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name, stdin, args, want, fails string
+		status                         int // where it fails; 0 stands for 1
 	}{
 		{name: "put creates", stdin: `{"a": {"<b>": 1}}`, args: "put DB  -", want: `{"id":1,"patch":[{"op":"replace","path":"","value":{"a":{"<b>":1}}}]}`},
 		{name: "same again", stdin: `{"a":{"<b>":1.0}}`, args: "put DB  -"},
@@ -46,18 +51,28 @@ func TestDBCommands(t *testing.T) {
 		{name: "no patch", stdin: `[{"op":"delete","path":"/first"}]`, args: "apply DB -", fails: `unknown operation "delete"`},
 		{name: "no JSON", stdin: `{`, args: "put DB /x -", fails: "bad JSON"},
 		{name: "parents", stdin: `1`, args: "put -p DB /x/y -", want: `{"id":4,"patch":[{"op":"add","path":"/x","value":{"y":1}}]}`},
-		{name: "dump", args: "dump DB", want: `{"id":4,"value":{"a":{"<b>":1,"list":[2,18446744073709551615]},"first":1,"x":{"y":1}}}`},
-		{name: "dump a part", args: "dump DB /a/list/1", want: `{"id":4,"value":18446744073709551615}`},
+		{name: "expect", stdin: `2`, args: "put --expect 4 DB /x/y -", want: `{"id":5,"patch":[{"op":"replace","path":"/x/y","value":2}]}`},
+		{name: "expect another", stdin: `3`, args: "put --expect 4 DB /x/y -", fails: "another revision: 5, not 4", status: 3},
+		{name: "expect none", stdin: `[]`, args: "apply --expect 0 DB -", fails: "another revision: 5, not 0", status: 3},
+		{name: "expect and apply", stdin: `[{"op":"replace","path":"/x/y","value":1}]`, args: "apply --expect 5 DB -", want: `{"id":6,"patch":[{"op":"replace","path":"/x/y","value":1}]}`},
+		{name: "refused put into none", stdin: `1`, args: "put NONE /x/y -", fails: "parent is neither"},
+		{name: "refused apply to none", stdin: `[{"op":"test","path":"","value":1}]`, args: "apply NONE -", fails: "test operation failed"},
+		{name: "expected of none", stdin: `1`, args: "put --expect 1 NONE  -", fails: "another revision: 0, not 1", status: 3},
+		{name: "put into empty", stdin: `1`, args: "put EMPTY  -", fails: "empty"},
+		{name: "watch empty", args: "watch EMPTY", fails: "empty"},
+		{name: "dump", args: "dump DB", want: `{"id":6,"value":{"a":{"<b>":1,"list":[2,18446744073709551615]},"first":1,"x":{"y":1}}}`},
+		{name: "dump a part", args: "dump DB /a/list/1", want: `{"id":6,"value":18446744073709551615}`},
 		{name: "dump nothing", args: "dump DB /a/none", fails: "not found"},
-		{name: "check", args: "check DB", want: "sound at revision 4: a snapshot of revision 0 and 4 revisions"},
+		{name: "check", args: "check DB", want: "sound at revision 6: a snapshot of revision 0 and 6 revisions"},
 		{name: "compact", args: "compact DB"},
-		{name: "check again", args: "check DB", want: "sound at revision 4: a snapshot of revision 4 and 0 revisions"},
+		{name: "check again", args: "check DB", want: "sound at revision 6: a snapshot of revision 6 and 0 revisions"},
 		{name: "export", args: "export DB OLD"},
-		{name: "dump of StartOS", args: "dump OLD /a/list/1", want: `{"id":4,"value":18446744073709551615}`},
-		{name: "check of StartOS", args: "check OLD", want: "a StartOS database at revision 4, 0 patches"},
+		{name: "dump of StartOS", args: "dump OLD /a/list/1", want: `{"id":6,"value":18446744073709551615}`},
+		{name: "check of StartOS", args: "check OLD", want: "a StartOS database at revision 6, 0 patches"},
 		{name: "put into StartOS", stdin: "1", args: "put OLD /x -", fails: "only read"},
+		{name: "watch of StartOS", args: "watch OLD", fails: `is a StartOS database, which is only read; "stead db import" makes one of ours from it`},
 		{name: "import", args: "import OLD NEW"},
-		{name: "dump of the import", args: "dump NEW /first", want: `{"id":4,"value":1}`},
+		{name: "dump of the import", args: "dump NEW /first", want: `{"id":6,"value":1}`},
 		{name: "import over one", args: "import OLD NEW", fails: "exists"},
 		{name: "import of ours", args: "import DB NEW2", fails: "not a StartOS database"},
 		{name: "dump of none", args: "dump NONE", fails: "no such file"},
@@ -72,7 +87,7 @@ func TestDBCommands(t *testing.T) {
 				words[i] = value
 			case "OLD":
 				words[i] = old
-			case "NEW", "NEW2", "NONE":
+			case "NEW", "NEW2", "NONE", "EMPTY":
 				words[i] = filepath.Join(dir, w)
 			}
 		}
@@ -82,6 +97,14 @@ func TestDBCommands(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.fails) {
 				t.Errorf("%s: %v, want an error with %q", c.name, err, c.fails)
 			}
+			var coded interface{ ExitCode() int }
+			status := 1
+			if errors.As(err, &coded) {
+				status = coded.ExitCode()
+			}
+			if status != max(1, c.status) {
+				t.Errorf("%s: exit status %d", c.name, status)
+			}
 		case err != nil:
 			t.Errorf("%s: %v", c.name, err)
 		case !strings.HasPrefix(out, c.want) || (c.want == "") != (out == ""):
@@ -89,7 +112,7 @@ func TestDBCommands(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(filepath.Join(dir, "NONE")); err == nil {
-		t.Error("compact made a database")
+		t.Error("a command that failed made a database")
 	}
 }
 
