@@ -23,11 +23,11 @@ func nft(msg int) uint16 { return unix.NFNL_SUBSYS_NFTABLES<<8 | uint16(msg) }
 // batch is one transaction: all of it happens, or nothing.
 type batch struct {
 	table string
+	stage string // what the names of sets end in, beside the sets that they replace
 	buf   []byte
 	first uint32   // sequence number of the first message
 	steps []string // what each message does, for errors
 	sets  uint32   // ids of sets given out
-	count int      // elements added and deleted
 }
 
 func newBatch(table string, gen uint32) *batch {
@@ -41,6 +41,14 @@ func newBatch(table string, gen uint32) *batch {
 	b.buf = buildSeq(b.buf, nfnlBatchBegin, unix.NLM_F_REQUEST, b.first, a.b)
 	b.steps = append(b.steps, "begin transaction")
 	return b
+}
+
+// set is the name under which a set of ours is made.
+func (b *batch) set(name string) string {
+	if name == protocolSet {
+		return name
+	}
+	return name + b.stage
 }
 
 func (b *batch) empty() bool { return len(b.steps) == 1 }
@@ -72,7 +80,7 @@ type setShape struct {
 	flags             uint32
 	keyType, keyLen   uint32
 	dataType, dataLen uint32
-	fields            []field // of an interval concatenation
+	fields            []field // of an interval concatenation, which none of ours is
 	native            bool    // keys are numbers in native byte order
 }
 
@@ -82,14 +90,8 @@ func (d *setDef) shape() setShape {
 		s.flags |= unix.NFT_SET_MAP
 		s.dataType, s.dataLen = typeOf(d.data), uint32(d.dataLen())
 	}
-	if d.interval {
-		s.flags |= unix.NFT_SET_INTERVAL | setConcat
-		s.fields = d.key
-	}
 	return s
 }
-
-const setConcat = 0x80 // NFT_SET_CONCAT
 
 // recordShapes are the two sets that remember what we changed outside the table.
 var recordShapes = []setShape{
@@ -101,24 +103,13 @@ func (b *batch) addSet(s setShape) (id uint32) {
 	b.sets++
 	id = b.sets
 	b.add(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, "add set "+s.name, func(a *attrs) {
-		a.str(unix.NFTA_SET_NAME, s.name)
+		a.str(unix.NFTA_SET_NAME, b.set(s.name))
 		a.u32(unix.NFTA_SET_FLAGS, s.flags)
 		a.u32(unix.NFTA_SET_KEY_TYPE, s.keyType)
 		a.u32(unix.NFTA_SET_KEY_LEN, s.keyLen)
 		if s.dataLen > 0 {
 			a.u32(unix.NFTA_SET_DATA_TYPE, s.dataType)
 			a.u32(unix.NFTA_SET_DATA_LEN, s.dataLen)
-		}
-		if s.fields != nil {
-			desc := a.open(unix.NFTA_SET_DESC)
-			concat := a.open(2) // NFTA_SET_DESC_CONCAT
-			for _, f := range s.fields {
-				e := a.open(unix.NFTA_LIST_ELEM)
-				a.u32(1, uint32(f.size)) // NFTA_SET_FIELD_LEN
-				a.close(e)
-			}
-			a.close(concat)
-			a.close(desc)
 		}
 		a.u32(unix.NFTA_SET_ID, id)
 		if s.native {
@@ -136,6 +127,9 @@ func (b *batch) delSet(name string) {
 func (b *batch) addChain(c *chainDef) {
 	b.add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, "add chain "+c.name, func(a *attrs) {
 		a.str(unix.NFTA_CHAIN_NAME, c.name)
+		if c.regular {
+			return
+		}
 		hook := a.open(unix.NFTA_CHAIN_HOOK)
 		a.u32(unix.NFTA_HOOK_HOOKNUM, c.hook)
 		a.u32(unix.NFTA_HOOK_PRIORITY, uint32(c.priority))
@@ -163,10 +157,10 @@ func (b *batch) addRule(chain string, r *ruleDef) error {
 	for _, e := range r.exprs {
 		if l, ok := e.(*expr.Lookup); ok && l.SetName == protocolSet {
 			id = b.addSet(setShape{name: protocolSet, flags: unix.NFT_SET_ANONYMOUS | unix.NFT_SET_CONSTANT, keyType: typeProto, keyLen: 1})
-			b.elements(unix.NFT_MSG_NEWSETELEM, protocolSet, id, false, []keyed{{key: string([]byte{protoTCP})}, {key: string([]byte{protoUDP})}})
+			b.elements(unix.NFT_MSG_NEWSETELEM, protocolSet, id, []keyed{{key: string([]byte{protoTCP})}, {key: string([]byte{protoUDP})}})
 		}
 	}
-	list, err := marshalExprs(r.exprs, id)
+	list, err := marshalExprs(r.exprs, id, b.stage)
 	if err != nil {
 		return err
 	}
@@ -181,12 +175,16 @@ func (b *batch) addRule(chain string, r *ruleDef) error {
 }
 
 // marshalExprs encodes a rule's expressions as a list.
-func marshalExprs(exprs []expr.Any, protocols uint32) ([]byte, error) {
+func marshalExprs(exprs []expr.Any, protocols uint32, stage string) ([]byte, error) {
 	var a attrs
 	for _, e := range exprs {
-		if l, ok := e.(*expr.Lookup); ok && l.SetName == protocolSet {
+		if l, ok := e.(*expr.Lookup); ok {
 			c := *l
-			c.SetID = protocols
+			if c.SetName == protocolSet {
+				c.SetID = protocols
+			} else {
+				c.SetName += stage
+			}
 			e = &c
 		}
 		raw, err := expr.Marshal(nfprotoInet, e)
@@ -204,24 +202,22 @@ type keyed struct {
 	value
 }
 
-// elements adds or deletes elements, in lists that fit an attribute. An
-// interval's key is two keys, first and last.
-func (b *batch) elements(msg int, set string, id uint32, interval bool, list []keyed) {
+// elements adds or deletes elements, in lists that fit an attribute.
+func (b *batch) elements(msg int, set string, id uint32, list []keyed) {
 	verb, flags := "add elements to ", uint16(unix.NLM_F_CREATE)
 	if msg == unix.NFT_MSG_DELSETELEM {
 		verb, flags = "delete elements from ", 0
 	}
-	b.count += len(list)
 	for len(list) > 0 {
 		b.add(msg, flags, verb+set, func(a *attrs) {
-			a.str(unix.NFTA_SET_ELEM_LIST_SET, set)
+			a.str(unix.NFTA_SET_ELEM_LIST_SET, b.set(set))
 			if id != 0 {
 				a.u32(unix.NFTA_SET_ELEM_LIST_SET_ID, id)
 			}
 			elems := a.open(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
 			start := len(a.b)
 			for len(list) > 0 && len(a.b)-start < maxElementBytes {
-				list[0].append(a, interval, msg != unix.NFT_MSG_DELSETELEM)
+				list[0].append(a, msg != unix.NFT_MSG_DELSETELEM)
 				list = list[1:]
 			}
 			a.close(elems)
@@ -229,22 +225,11 @@ func (b *batch) elements(msg int, set string, id uint32, interval bool, list []k
 	}
 }
 
-const setElemKeyEnd = 10 // NFTA_SET_ELEM_KEY_END
-
-func (k *keyed) append(a *attrs, interval, whole bool) {
+func (k *keyed) append(a *attrs, whole bool) {
 	e := a.open(unix.NFTA_LIST_ELEM)
-	key, end := k.key, ""
-	if interval {
-		key, end = k.key[:len(k.key)/2], k.key[len(k.key)/2:]
-	}
 	n := a.open(unix.NFTA_SET_ELEM_KEY)
-	a.raw(unix.NFTA_DATA_VALUE, key)
+	a.raw(unix.NFTA_DATA_VALUE, k.key)
 	a.close(n)
-	if interval {
-		n = a.open(setElemKeyEnd)
-		a.raw(unix.NFTA_DATA_VALUE, end)
-		a.close(n)
-	}
 	if whole && k.data != "" {
 		n = a.open(unix.NFTA_SET_ELEM_DATA)
 		a.raw(unix.NFTA_DATA_VALUE, k.data)

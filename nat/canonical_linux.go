@@ -118,7 +118,7 @@ func nestedHead(v []byte, i int) bool {
 
 // ruleForm is the canonical form of a rule of ours.
 func ruleForm(r *ruleDef) (string, error) {
-	list, err := marshalExprs(r.exprs, 0)
+	list, err := marshalExprs(r.exprs, 0, "")
 	if err != nil {
 		return "", err
 	}

@@ -29,8 +29,9 @@ type Forward struct {
 	// Target is where the service listens, of the same address family.
 	Target Target
 	// Count is the number of consecutive ports, from Source.Port and
-	// Target.Port upwards; 0 means 1. Ranges with equal bases cost one kernel
-	// element a protocol, others one a port.
+	// Target.Port upwards; 0 means 1. A range with equal bases costs a kernel
+	// element for each power of two that it is made of, at most 30; others cost
+	// one a port.
 	Count int
 	// Protocols says which transports are forwarded; 0 means both.
 	Protocols Protocols
@@ -106,7 +107,7 @@ func (f *Forward) ports() int { return max(f.Count, 1) }
 // limited reports whether not everyone may use the forward.
 func (f *Forward) limited() bool { return len(f.AllowFrom) > 0 || len(f.AllowVia) > 0 }
 
-// ranged reports whether the forward is one interval with equal bases.
+// ranged reports whether the forward is a range with equal bases.
 func (f *Forward) ranged() bool { return f.ports() > 1 && f.Source.Port() == f.Target.Port }
 
 // Equal reports whether both say the same in the same words.
@@ -244,7 +245,7 @@ func printable(s string) bool {
 }
 
 // sources returns AllowFrom masked, without duplicates and without prefixes
-// that lie inside another one: kernel intervals must not overlap.
+// that lie inside another one, which say nothing.
 func sources(allow []netip.Prefix) []netip.Prefix {
 	out := make([]netip.Prefix, 0, len(allow))
 	for _, p := range allow {

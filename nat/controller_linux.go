@@ -23,24 +23,25 @@ type Options struct {
 // concurrent use. Rules outlive it: Close leaves them in force, CleanUp
 // removes them.
 type Controller struct {
-	table  string
-	log    *slog.Logger
-	chains []chainDef
-	bit    int
-	ns     *namespace
+	table string
+	log   *slog.Logger
+	bit   int
+	ns    *namespace
 
 	mu      sync.Mutex
 	closed  bool
 	nft     *socket
 	route   *socket
 	flows   *socket
-	applied bool   // cfg is what Apply last brought about
-	cfg     Config // shares nothing with callers
-	plan    *plan  // nil when it must be made anew from cfg
-	gen     uint32 // generation at which the kernel was known to match; 0 when not known
-	fresh   bool   // there was no table before the first Apply
-	swept   bool   // flows of forwards that died with an earlier process are gone
-	unpin   bool   // clients may be pinned to ports that were not forwarded before
+	applied bool          // cfg is what Apply last brought about
+	cfg     Config        // shares nothing with callers
+	plan    *plan         // nil when it must be made anew from cfg
+	gen     uint32        // generation at which the kernel was known to match; 0 when not known
+	chains  []chainDef    // what it had then
+	have    [numSets]bool // the same
+	fresh   bool          // there was no table before the first Apply
+	swept   bool          // flows of forwards that died with an earlier process are gone
+	unpin   bool          // clients may be pinned to ports that were not forwarded before
 	monitor *monitor
 	keeper  *flowKeeper
 
@@ -65,7 +66,6 @@ func New(o Options) (*Controller, error) {
 		c.log = slog.New(slog.DiscardHandler)
 	}
 	c.bit = labelBit(c.table)
-	c.chains = layout(c.bit)
 	if err := c.open(); err != nil {
 		c.release()
 		return nil, err
@@ -252,8 +252,7 @@ func (c *Controller) sync(ctx context.Context) (stale bool, err error) {
 		stale, c.unpin = stale || work.stale(), c.unpin || work.opens()
 		c.fresh = c.fresh || work.fresh && !c.applied
 		if work.empty() {
-			c.gen = work.gen
-			c.plan.settle()
+			c.known(work, work.gen)
 			return stale, nil
 		}
 		if work.full && work.gen != 0 && work.gen == wrote {
@@ -275,8 +274,7 @@ func (c *Controller) sync(ctx context.Context) (stale bool, err error) {
 			return false, err
 		}
 		if exact {
-			c.gen = gen
-			c.plan.settle()
+			c.known(work, gen)
 			return stale, nil
 		}
 		wrote, c.gen = gen, 0

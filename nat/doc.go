@@ -69,21 +69,31 @@
 //
 // # The table
 //
-// Everything lives in one table of family inet. Its chains and rules never
-// change; forwards are elements of sets and maps, so that neither a packet nor
-// a change costs more with more forwards. DNAT stands in prerouting and output
-// and sets a bit of the conntrack label, chosen by the table's name, in
-// passing: whatever carries it was translated by us. That, and not the target,
-// is what masquerade and the drop go by, so that another program's translation
-// to the same target is none of our business.
+// Everything lives in one table of family inet. Forwards are elements of hash
+// sets and maps, so that neither a packet nor a change costs more with more
+// forwards: there is no rule for a forward, but one for each way in which sets
+// are looked up. DNAT stands in prerouting and output and sets a bit of the
+// conntrack label in passing: whatever carries it was translated by us. That,
+// and not the target, is what masquerade and the drop go by, so that another
+// program's translation to the same target is none of our business.
 //
-// Sets: forward and limited (address, protocol, port; hash), range and
-// limitedrange (intervals of ports with equal bases), allowed and via (who may
-// use the limited ones), target and targetrange (what is forwarded, after
-// translation), inside (subnets that are not judged), hairpin and self (whose
-// replies could take a short cut). Interval keys begin with the port: the
-// kernel matches fields in key order and carries along every element whose
-// first field is equal.
+// Sets, each once for forwards of both protocols and once (proto) with the
+// protocol in the key, and for each family: forward and limited (address and
+// port; the restricted ones apart), range and limitedrange (ranges with equal
+// bases), allowed and via with their kin (who may use the limited ones), target
+// and targetrange (what is forwarded, after translation). By target: hairpin
+// and self (whose replies could take a short cut), inside (what else of its
+// subnet is not judged). A set exists while it is needed.
+//
+// A range of ports is cut into blocks of a power of two, each beginning at a
+// multiple of its size; a subnet is such a block of addresses. In a key a block
+// stands as its middle (2008 is 2000 to 2015, 192.168.1.128 is 192.168.1.0/24),
+// which a rule makes from a packet's port or address with a mask and a bit.
+// There is a rule for each size in use: at most 15 for ranges, a few for the
+// prefix lengths of restrictions, and their products for restricted ranges, in
+// theory 15 times 33 (129 for IPv6). A packet that begins a connection walks
+// them, however many forwards there are. Intervals of the kernel's own would be
+// one element each, but a change to one costs time in proportion to all.
 //
 // Listed by nft, the rules that translate show the label before the lookup; in
 // the kernel it is set after, only when the lookup finds something. Loading
@@ -91,12 +101,15 @@
 //
 // # Changes
 //
-// Apply writes the difference to what the kernel holds, in one transaction.
-// Additions that only say who may or must, for something that is not forwarded
-// yet, go ahead of it; a whole new table is filled before its rules exist. The
-// difference is known as long as no other program has made a generation of the
-// rule set, else everything is read. What was written is read back. Rules
-// outlive the process; a later one takes them over.
+// Apply writes the difference to what the kernel holds, in one transaction:
+// elements, and the rules for sizes that come into use or go out of it. A new
+// table is filled before its rules exist, and what no rule looks at any more
+// goes after. Sets of another shape (of another version of this package, or
+// tampered with) are replaced without a moment in which they are not there:
+// filled under other names, taken over by the rules, deleted. The difference
+// is known as long as no other program has made a generation of the rule set,
+// else everything is read. What was written is read back. Rules outlive the
+// process; a later one takes them over.
 //
 // A table belongs to one Controller at a time.
 package nat

@@ -166,23 +166,6 @@ func (p *plan) makes(f *flow) bool {
 	return fw != nil && target == f.target && (p.env.Addrs[f.src.Addr()] != 0 || fw.admits(f.src.Addr()))
 }
 
-// lookup finds the forward of an outside address and port, and where it leads.
-func (p *plan) lookup(at netip.AddrPort, proto uint8) (*Forward, netip.AddrPort) {
-	name, ok := p.claims[claim{at.Addr(), proto, at.Port()}]
-	if !ok {
-		for _, s := range p.spans[claim{addr: at.Addr(), proto: proto}] {
-			if s.lo <= at.Port() && at.Port() <= s.hi {
-				name, ok = s.name, true
-			}
-		}
-	}
-	if !ok {
-		return nil, netip.AddrPort{}
-	}
-	f := p.byName[name]
-	return f, netip.AddrPortFrom(f.Target.Addr, f.Target.Port+at.Port()-f.Source.Port())
-}
-
 // admits reports whether a client may use the forward. Flows do not say by
 // which interface they came, so a forward open to a gateway admits them all.
 func (f *Forward) admits(client netip.Addr) bool {

@@ -361,7 +361,7 @@ func TestDeadProcessFlows(t *testing.T) {
 			cfg.Forwards[i].Target.Addr = addrB["4"]
 		}
 	}
-	n.s.Run("nft", "delete element inet selfstead forward4 { 203.0.113.7 . udp . 5000 }")
+	n.s.Run("nft", "delete element inet selfstead forward4 { 203.0.113.7 . 5000 }")
 	apply(t, controller(t, n.s), cfg)
 	seen, err := n.i.Ask(nattest.Dialer{Network: "udp", Port: f.Local().Port() + 1}, at(wanAddr["4"], 5000))
 	require.NoError(t, err)

@@ -124,8 +124,8 @@ func TestApplyRepairs(t *testing.T) {
 	for name, script := range map[string]string{
 		"everything flushed":  "flush ruleset",
 		"a chain flushed":     "flush chain inet selfstead forward",
-		"an element deleted":  "delete element inet selfstead target4 { 10.0.3.5 . tcp . 8080 }",
-		"an element added":    "add element inet selfstead forward4 { 203.0.113.7 . tcp . 99 : 10.0.3.5 . 22 }",
+		"an element deleted":  "delete element inet selfstead target4 { 10.0.3.5 . 8080 }",
+		"an element added":    "add element inet selfstead forward4 { 203.0.113.7 . 99 : 10.0.3.5 . 22 }",
 		"a set flushed":       "flush set inet selfstead allowed4",
 		"a rule added":        "insert rule inet selfstead prerouting counter",
 		"a chain added":       "add chain inet selfstead mine { type filter hook input priority 0; policy drop; }; add rule inet selfstead mine accept",
@@ -238,7 +238,7 @@ func TestSmallSendBuffer(t *testing.T) {
 	require.NoError(t, err)
 	c.nft.limit = n / 2
 	big := func(port uint16) (cfg Config) {
-		for i := range 1500 {
+		for i := range 4000 {
 			cfg.Forwards = append(cfg.Forwards, Forward{
 				Name: fmt.Sprint(i), Source: netip.AddrPortFrom(ad("203.0.113.7"), 2000+uint16(i)),
 				Target: Target{ad("10.0.3.5"), 24, port}, AllowFrom: []netip.Prefix{px("192.168.0.0/16")},

@@ -1,6 +1,8 @@
 package nat
 
 import (
+	"encoding/binary"
+	"fmt"
 	"hash/fnv"
 
 	"github.com/google/nftables/expr"
@@ -39,10 +41,12 @@ const (
 	setPorts     = "bridgeport" // bridge ports on which we switched hairpin mode on
 	chainGuard   = "guard"
 	chainForward = "forward"
+	chainNear    = "neighbours" // and 4 or 6
 )
 
 type chainDef struct {
 	name     string
+	regular  bool // hangs on no hook
 	nat      bool // type nat, else filter
 	hook     uint32
 	priority int32
@@ -69,86 +73,175 @@ func label(bit int) []byte {
 	return b
 }
 
-// layout is the fixed part of our table: no chain or rule depends on what is
-// forwarded, only the elements of the sets do.
-func layout(bit int) []chainDef {
-	pre := chainDef{name: "prerouting", nat: true, hook: hookPrerouting, priority: priorityDstNAT}
-	out := chainDef{name: "output", nat: true, hook: hookOutput, priority: priorityDstNAT}
-	fwd := chainDef{name: chainForward, hook: hookForward, priority: priorityFilter}
-	post := chainDef{name: "postrouting", nat: true, hook: hookPostrouting, priority: prioritySrcNAT}
-	guard := chainDef{name: chainGuard, hook: hookPrerouting, priority: priorityRaw}
-
+// layout is the chains of our table with their rules. They do not depend on how
+// much is forwarded, only on which sets and which sizes of blocks and subnets
+// are in use, which the plan tells.
+func layout(bit int, p *plan) []chainDef {
+	l := &layouter{plan: p, bit: bit,
+		pre:   chainDef{name: "prerouting", nat: true, hook: hookPrerouting, priority: priorityDstNAT},
+		out:   chainDef{name: "output", nat: true, hook: hookOutput, priority: priorityDstNAT},
+		fwd:   chainDef{name: chainForward, hook: hookForward, priority: priorityFilter},
+		post:  chainDef{name: "postrouting", nat: true, hook: hookPostrouting, priority: prioritySrcNAT},
+		guard: chainDef{name: chainGuard, hook: hookPrerouting, priority: priorityRaw},
+	}
 	// tcp flags & (syn | rst) == syn ct label <ours> tcp option maxseg size set rt mtu
 	// ct direction reply accept; ct label <ours> accept
-	fwd.rules = append(fwd.rules,
+	l.fwd.rules = append(l.fwd.rules,
 		ruleDef{"segments fit both links", cat(synOnly(), ours(bit), clamp())},
 		ruleDef{"replies", cat(ctDirection(ctDirReply), accept())},
 		ruleDef{"translated by us", cat(ours(bit), accept())})
 	// ct label <ours> fib saddr type local masquerade
-	post.rules = append(post.rules, ruleDef{"hairpin of this host", cat(ours(bit), fromLocal(), masquerade())})
-
-	for fam := setID(0); fam < numSets; fam += setsPerFamily {
-		f := families[fam/setsPerFamily]
-		name := func(s setID) string { return setDefs[fam+s].name }
-		dnat := func(s setID, span bool) []expr.Any {
-			if span {
-				return cat(f.spanKey(), translate(name(s)), mark(bit), f.dnat(false))
-			}
-			return cat(f.exactKey(), translate(name(s)), mark(bit), f.dnat(true))
+	l.post.rules = append(l.post.rules, ruleDef{"hairpin of this host", cat(ours(bit), fromLocal(), masquerade())})
+	for fam := range families {
+		l.around(fam)
+		for _, one := range []bool{false, true} {
+			l.open(fam, one)
+			l.limited(fam, one)
+			l.targets(fam, one)
 		}
-		is := f.match()
-		// meta nfproto F meta l4proto { tcp, udp } dnat to daddr . l4proto . dport map @forward
-		open := []ruleDef{
-			{"open ports " + f.name, cat(is, dnat(setForward, false))},
-			{"open ranges " + f.name, cat(is, dnat(setRange, true))},
-		}
-		pre.rules = append(pre.rules, open...)
-		out.rules = append(out.rules, open...)
-		// ... dport . l4proto . daddr . saddr @allowed dnat to ... map @limited
-		allowed := cat(f.spanKey(), f.source(regKey+2+f.words), in(name(setAllowed)))
-		via := cat(f.spanKey(), ifname(regKey+2+f.words), in(name(setVia)))
-		pre.rules = append(pre.rules,
-			ruleDef{"restricted ports by source " + f.name, cat(is, allowed, dnat(setLimited, false))},
-			ruleDef{"restricted ranges by source " + f.name, cat(is, allowed, dnat(setLimitedRange, true))},
-			ruleDef{"restricted ports by gateway " + f.name, cat(is, via, dnat(setLimited, false))},
-			ruleDef{"restricted ranges by gateway " + f.name, cat(is, via, dnat(setLimitedRange, true))})
-		out.rules = append(out.rules,
-			ruleDef{"restricted ports " + f.name, cat(is, dnat(setLimited, false))},
-			ruleDef{"restricted ranges " + f.name, cat(is, dnat(setLimitedRange, true))})
-		// daddr . l4proto . dport @target daddr . saddr != @inside drop
-		outside := cat(f.subnetKey(), notIn(name(setInside)), drop())
-		fwd.rules = append(fwd.rules,
-			ruleDef{"through a forward only " + f.name, cat(is, f.exactKey(), in(name(setTarget)), outside)},
-			ruleDef{"through a forward only, ranges " + f.name, cat(is, f.spanKey(), in(name(setTargetRange)), outside)})
-		// ct label <ours> daddr . saddr @hairpin masquerade
-		post.rules = append(post.rules, ruleDef{"hairpin of a target's subnet " + f.name,
-			cat(f.only(), ours(bit), f.subnetKey(), in(name(setHairpin)), masquerade())})
-		// ct label <ours> daddr . saddr @self masquerade
-		post.rules = append(post.rules, ruleDef{"hairpin of a target to itself " + f.name,
-			cat(f.only(), ours(bit), f.subnetKey(), in(name(setSelf)), masquerade())})
 	}
 	// iif @localnet ip daddr 127.0.0.0/8 drop; the same for saddr
 	for _, end := range []struct {
 		comment string
 		offset  uint32
 	}{{"no loopback from a link", 16}, {"no loopback on a link", 12}} {
-		guard.rules = append(guard.rules, ruleDef{end.comment, cat(
+		l.guard.rules = append(l.guard.rules, ruleDef{end.comment, cat(
 			families[0].only(), iif(), in(setLocalnet), loopback4(end.offset), drop())})
 	}
-	return []chainDef{guard, pre, out, fwd, post}
+	return append([]chainDef{l.guard, l.pre, l.out}, append(l.near, l.fwd, l.post)...)
+}
+
+type layouter struct {
+	plan                       *plan
+	bit                        int
+	pre, out, fwd, post, guard chainDef
+	near                       []chainDef // who may talk to a target directly, by family
+}
+
+// rules visits a set's shapes in use with what its rules begin with: the
+// family, the protocols, and the key up to where the sources begin.
+func (l *layouter) rules(s setID, visit func(what string, sh shape, key []expr.Any)) {
+	def := &setDefs[s]
+	f := families[s/setsPerFamily]
+	for _, sh := range l.plan.shapesOf(s) {
+		what := "ports"
+		if sh.ports > 0 {
+			what = fmt.Sprintf("blocks of %d ports", 1<<sh.ports)
+		}
+		if def.wide {
+			what += fmt.Sprintf(" from /%d", sh.length)
+		} else if def.role == setAllowedHost || def.role == setAllowedHostRange {
+			what += " from hosts"
+		} else if def.role == setVia || def.role == setViaRange {
+			what += " by gateway"
+		}
+		if what += ", " + f.name; def.one {
+			what += ", one protocol"
+		}
+		visit(what, sh, cat(f.match(), f.portKey(def.one, sh.ports)))
+	}
+}
+
+func setOf(fam int, one bool, role setID) setID {
+	s := setID(fam)*setsPerFamily + role
+	if one {
+		s += portRoles
+	}
+	return s
+}
+
+// dnat translates by a map of ports or, where size says so, of blocks.
+//
+//	dnat to daddr . dport map @forward
+func (l *layouter) dnat(s setID, size uint8) []expr.Any {
+	f := families[s/setsPerFamily]
+	if size > 0 {
+		s++
+	}
+	return cat(translate(setDefs[s].name), mark(l.bit), f.dnat(size == 0))
+}
+
+func (l *layouter) open(fam int, one bool) {
+	at := setOf(fam, one, setForward)
+	for _, s := range []setID{at, at + 1} {
+		l.rules(s, func(what string, sh shape, key []expr.Any) {
+			r := ruleDef{"open " + what, cat(key, l.dnat(at, sh.ports))}
+			l.pre.rules, l.out.rules = append(l.pre.rules, r), append(l.out.rules, r)
+		})
+	}
+}
+
+func (l *layouter) limited(fam int, one bool) {
+	at := setOf(fam, one, setLimited)
+	f := families[fam]
+	for _, s := range []setID{at, at + 1} {
+		l.rules(s, func(what string, sh shape, key []expr.Any) {
+			l.out.rules = append(l.out.rules, ruleDef{"restricted " + what, cat(key, l.dnat(at, sh.ports))})
+		})
+	}
+	// daddr . dport . saddr & mask | bit @allowed dnat to daddr . dport map @limited
+	for _, role := range []setID{setAllowed, setAllowedRange, setAllowedHost, setAllowedHostRange, setVia, setViaRange} {
+		s := setOf(fam, one, role)
+		l.rules(s, func(what string, sh shape, key []expr.Any) {
+			reg := uint32(regKey + setDefs[s].tail/4)
+			source := ifname(reg)
+			if role < setVia {
+				source = f.source(reg, setDefs[s].wide, sh.length)
+			}
+			l.pre.rules = append(l.pre.rules, ruleDef{"restricted " + what,
+				cat(key, source, in(setDefs[s].name), f.portKey(one, sh.ports), l.dnat(at, sh.ports))})
+		})
+	}
+}
+
+// targets sends what was not translated by us to the chain that judges it.
+func (l *layouter) targets(fam int, one bool) {
+	for _, role := range []setID{setTarget, setTargetRange} {
+		s := setOf(fam, one, role)
+		l.rules(s, func(what string, _ shape, key []expr.Any) {
+			l.fwd.rules = append(l.fwd.rules, ruleDef{"forwarded " + what, cat(key, in(setDefs[s].name), jump(l.near[fam].name))})
+		})
+	}
+}
+
+// around writes the rules about the sources around targets.
+func (l *layouter) around(fam int) {
+	f := families[fam]
+	near := chainDef{name: chainNear + f.digit, regular: true}
+	for _, role := range []setID{setHairpin, setInside} {
+		s := setOf(fam, false, role)
+		for _, sh := range l.plan.shapesOf(s) {
+			key := cat(one(f.load(f.daddr, regKey)), f.source(regKey+f.words, true, sh.length), in(setDefs[s].name))
+			what := fmt.Sprintf(" /%d, %s", sh.length, f.name)
+			who := "neighbours in"
+			if role == setInside {
+				who = "neighbours by way of this host in"
+			}
+			near.rules = append(near.rules, ruleDef{who + what, cat(f.only(), key, accept())})
+			if role == setHairpin {
+				l.post.rules = append(l.post.rules, ruleDef{"hairpin of a target's subnet" + what, cat(f.only(), ours(l.bit), key, masquerade())})
+			}
+		}
+	}
+	near.rules = append(near.rules, ruleDef{"only through a forward", drop()})
+	if s := setOf(fam, false, setSelf); len(l.plan.shapesOf(s)) > 0 {
+		l.post.rules = append(l.post.rules, ruleDef{"hairpin of a target to itself, " + f.name, cat(f.only(), ours(l.bit),
+			one(f.load(f.daddr, regKey)), f.source(regKey+f.words, false, 0), in(setDefs[s].name), masquerade())})
+	}
+	l.near = append(l.near, near)
 }
 
 // family builds the expressions that differ between IPv4 and IPv6.
 type family struct {
-	name         string
+	name, digit  string
 	nfproto      byte
 	words        uint32 // 32-bit registers of an address
 	saddr, daddr uint32 // header offsets
 }
 
 var families = [2]family{
-	{"IPv4", nfprotoIPv4, 1, 12, 16},
-	{"IPv6", nfprotoIPv6, 4, 8, 24},
+	{"IPv4", "4", nfprotoIPv4, 1, 12, 16},
+	{"IPv6", "6", nfprotoIPv6, 4, 8, 24},
 }
 
 func cat(parts ...[]expr.Any) (all []expr.Any) {
@@ -183,19 +276,41 @@ func (f family) load(offset, reg uint32) expr.Any {
 func l4proto(reg uint32) expr.Any { return &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: reg} }
 func dport(reg uint32) expr.Any   { return payload(expr.PayloadBaseTransportHeader, 2, 2, reg) }
 
-func (f family) exactKey() []expr.Any {
-	return []expr.Any{f.load(f.daddr, regKey), l4proto(regKey + f.words), dport(regKey + f.words + 1)}
+// portKey loads daddr, the protocol where keys have it, and the port or the
+// middle of its block of 2^size ports.
+func (f family) portKey(protocol bool, size uint8) []expr.Any {
+	key := one(f.load(f.daddr, regKey))
+	reg := regKey + f.words
+	if protocol {
+		key = append(key, l4proto(reg))
+		reg++
+	}
+	key = append(key, dport(reg))
+	if size > 0 {
+		mask := ^uint16(0) << size
+		key = append(key, middling(reg, binary.BigEndian.AppendUint16(nil, mask), binary.BigEndian.AppendUint16(nil, middle(0, size))))
+	}
+	return key
 }
 
-func (f family) spanKey() []expr.Any {
-	return []expr.Any{dport(regKey), l4proto(regKey + 1), f.load(f.daddr, regKey+2)}
+// source loads saddr, or the middle of its subnet of that length.
+func (f family) source(reg uint32, subnet bool, length uint8) []expr.Any {
+	key := one(f.load(f.saddr, reg))
+	if subnet {
+		mask, bit := make([]byte, 4*f.words), make([]byte, 4*f.words)
+		for i := range length {
+			mask[i/8] |= 0x80 >> (i % 8)
+		}
+		bit[length/8] |= 0x80 >> (length % 8)
+		key = append(key, middling(reg, mask, bit))
+	}
+	return key
 }
 
-func (f family) subnetKey() []expr.Any {
-	return []expr.Any{f.load(f.daddr, regKey), f.load(f.saddr, regKey+f.words)}
+// [ bitwise reg 9 = ( reg 9 & mask ) ^ bit ]
+func middling(reg uint32, mask, bit []byte) expr.Any {
+	return &expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: uint32(len(mask)), Mask: mask, Xor: bit}
 }
-
-func (f family) source(reg uint32) []expr.Any { return one(f.load(f.saddr, reg)) }
 
 // [ nat dnat F addr_min reg 1 (proto_min reg ...) ]
 func (f family) dnat(port bool) []expr.Any {
@@ -214,10 +329,6 @@ func iif() []expr.Any { return one(&expr.Meta{Key: expr.MetaKeyIIF, Register: re
 
 func in(set string) []expr.Any {
 	return one(&expr.Lookup{SourceRegister: regKey, SetName: set})
-}
-
-func notIn(set string) []expr.Any {
-	return one(&expr.Lookup{SourceRegister: regKey, SetName: set, Invert: true})
 }
 
 func translate(set string) []expr.Any {
@@ -271,4 +382,7 @@ func loopback4(offset uint32) []expr.Any {
 
 func masquerade() []expr.Any { return one(&expr.Masq{}) }
 func accept() []expr.Any     { return one(&expr.Verdict{Kind: expr.VerdictAccept}) }
-func drop() []expr.Any       { return one(&expr.Verdict{Kind: expr.VerdictDrop}) }
+func jump(chain string) []expr.Any {
+	return one(&expr.Verdict{Kind: expr.VerdictJump, Chain: chain})
+}
+func drop() []expr.Any { return one(&expr.Verdict{Kind: expr.VerdictDrop}) }

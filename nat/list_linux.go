@@ -7,27 +7,19 @@ import (
 	"slices"
 )
 
-// forwards rebuilds the forwards from what the sets hold. A prefix of
+// forwardsOf rebuilds the forwards from what the sets hold. A prefix of
 // AllowFrom that lies inside another one is not there any more.
 func forwardsOf(elements *[numSets]map[string]value) []Forward {
 	byName := map[string]*Forward{}
-	for fam := setID(0); fam < numSets; fam += setsPerFamily {
-		size := 4 * int(families[fam/setsPerFamily].words)
-		for _, s := range []setID{setForward, setLimited} {
-			for key, v := range elements[fam+s] {
-				addr, proto, port := parseExact(key, size)
-				collect(byName, v, addr, protoSpan{proto, proto}, port, endpoint(v.data, size))
+	for s := range setDefs {
+		switch def := &setDefs[s]; def.role {
+		case setForward, setRange, setLimited, setLimitedRange:
+			for key, v := range elements[s] {
+				collect(byName, def, key, v)
 			}
 		}
-		for _, s := range []setID{setRange, setLimitedRange} {
-			for key, v := range elements[fam+s] {
-				port, protos, addr := parseSpan(key, size)
-				to, _ := netip.AddrFromSlice([]byte(v.data))
-				collect(byName, v, addr, protos, port, netip.AddrPortFrom(to, port))
-			}
-		}
-		collectLimits(byName, elements, fam, size)
 	}
+	collectLimits(byName, elements)
 	out := make([]Forward, 0, len(byName))
 	for _, f := range byName {
 		slices.SortFunc(f.AllowFrom, func(a, b netip.Prefix) int { return cmp.Or(a.Addr().Compare(b.Addr()), a.Bits()-b.Bits()) })
@@ -41,7 +33,7 @@ func forwardsOf(elements *[numSets]map[string]value) []Forward {
 }
 
 // collect takes one element into the forward that its note names.
-func collect(byName map[string]*Forward, v value, addr netip.Addr, protos protoSpan, port uint16, to netip.AddrPort) {
+func collect(byName map[string]*Forward, def *setDef, key string, v value) {
 	name, rec, ok := readNote(v.note)
 	if !ok || name == "" || len(rec) != 7 {
 		return // not ours
@@ -49,44 +41,49 @@ func collect(byName map[string]*Forward, v value, addr netip.Addr, protos protoS
 	first := binary.BigEndian.Uint16([]byte(rec[1:]))
 	f := byName[name]
 	if f == nil {
+		to, _ := netip.AddrFromSlice([]byte(v.data[:def.size]))
 		f = &Forward{
 			Name:   name,
-			Source: netip.AddrPortFrom(addr, first),
-			Target: Target{Addr: to.Addr(), Prefix: int(rec[0]), Port: to.Port() - (port - first)},
+			Source: netip.AddrPortFrom(def.addr(key), first),
+			Target: Target{Addr: to, Prefix: int(rec[0]), Port: first},
 			Count:  int(binary.BigEndian.Uint32([]byte(rec[3:]))),
+		}
+		if !def.block {
+			f.Target.Port = binary.BigEndian.Uint16([]byte(v.data[def.size:])) - (def.port(key) - first)
 		}
 		byName[name] = f
 	}
-	if protos.lo == protoTCP {
-		f.Protocols |= TCP
-	}
-	if protos.hi == protoUDP {
-		f.Protocols |= UDP
-	}
+	f.Protocols |= def.protocols(key)
 }
 
-// collectLimits adds who may use the restricted forwards of a family.
-func collectLimits(byName map[string]*Forward, elements *[numSets]map[string]value, fam setID, size int) {
+// collectLimits adds who may use the restricted forwards.
+func collectLimits(byName map[string]*Forward, elements *[numSets]map[string]value) {
 	implied := map[string]netip.Prefix{}
-	for key, v := range elements[fam+setAllowed] {
-		name, rec, _ := readNote(v.note)
-		half := len(key) / 2
-		from, _ := netip.AddrFromSlice([]byte(key[half-size : half]))
-		to, _ := netip.AddrFromSlice([]byte(key[len(key)-size:]))
-		prefix := spanPrefix(from, to)
-		switch f := byName[name]; {
-		case f == nil:
-		case rec == recordImplied:
-			implied[name] = prefix
-		default:
-			f.AllowFrom = append(f.AllowFrom, prefix)
+	for s := range setDefs {
+		def := &setDefs[s]
+		if def.role < setAllowed || def.role > setViaRange {
+			continue
 		}
-	}
-	for key, v := range elements[fam+setVia] {
-		name, _, _ := readNote(v.note)
-		if f := byName[name]; f != nil {
-			via := key[len(key)/2-16 : len(key)/2]
-			f.AllowVia = append(f.AllowVia, cString(via))
+		for key, v := range elements[s] {
+			name, rec, _ := readNote(v.note)
+			f := byName[name]
+			if f == nil {
+				continue
+			}
+			if def.role == setVia || def.role == setViaRange {
+				f.AllowVia = append(f.AllowVia, cString(key[def.tail:]))
+				continue
+			}
+			prefix := middlePrefix(key[def.tail:])
+			if !def.wide {
+				from, _ := netip.AddrFromSlice([]byte(key[def.tail:]))
+				prefix = netip.PrefixFrom(from, from.BitLen())
+			}
+			if rec == recordImplied {
+				implied[name] = prefix
+			} else {
+				f.AllowFrom = append(f.AllowFrom, prefix)
+			}
 		}
 	}
 	for name, prefix := range implied {
@@ -103,29 +100,4 @@ func cString(s string) string {
 		}
 	}
 	return s
-}
-
-func parseExact(key string, size int) (addr netip.Addr, proto uint8, port uint16) {
-	addr, _ = netip.AddrFromSlice([]byte(key[:size]))
-	return addr, key[size], binary.BigEndian.Uint16([]byte(key[size+4:]))
-}
-
-func parseSpan(key string, size int) (port uint16, protos protoSpan, addr netip.Addr) {
-	addr, _ = netip.AddrFromSlice([]byte(key[8 : 8+size]))
-	return binary.BigEndian.Uint16([]byte(key)), protoSpan{key[4], key[len(key)/2+4]}, addr
-}
-
-func endpoint(data string, size int) netip.AddrPort {
-	addr, _ := netip.AddrFromSlice([]byte(data[:size]))
-	return netip.AddrPortFrom(addr, binary.BigEndian.Uint16([]byte(data[size:])))
-}
-
-// spanPrefix is the prefix that reaches from one address to another.
-func spanPrefix(from, to netip.Addr) netip.Prefix {
-	for bits := from.BitLen(); bits >= 0; bits-- {
-		if p := netip.PrefixFrom(from, bits); p.Contains(to) {
-			return p.Masked()
-		}
-	}
-	return netip.Prefix{}
 }

@@ -13,29 +13,23 @@ import (
 type plan struct {
 	env      Environment
 	byName   map[string]*Forward
-	claims   map[claim]string        // single ports, and the ports of offset ranges
-	spans    map[claim][]portSpan    // ranges with equal bases, by address and protocol (port 0)
-	targets  map[netip.Addr]*subnets // the prefixes that forwards give each target address
-	inside   [2]*subnetSet           // by family: the targets' own subnets
-	hairpin  [2]*subnetSet           // by family: the sources that need masquerade
-	inner    map[claim][]portSpan    // target ranges, which may overlap; the sets hold their union
-	loopback map[string]bool         // forwards of a loopback address
+	taken    map[portPage]uint64 // outside ports, a bit each
+	targets  map[netip.Addr]*subnets
+	loopback map[string]bool // forwards of a loopback address
 	elements [numSets]map[string]*element
+	shapes   [numSets]map[shape]int     // elements by their shape, of sets where it differs
+	reshaped bool                       // a set or a shape came into use or went out of it: other rules are needed
 	slab     []element                  // elements to hand out
 	dirty    [numSets]map[string]*value // what a changed element was before; nil: absent
 	untouch  bool                       // changes are not noted
 	epoch    uint32                     // of the last comparison with the kernel
 }
 
-type claim struct {
+// portPage is 64 consecutive outside ports of an address and protocol.
+type portPage struct {
 	addr  netip.Addr
 	proto uint8
-	port  uint16
-}
-
-type portSpan struct {
-	lo, hi uint16
-	name   string
+	page  uint16
 }
 
 // slabSize is how many elements are allocated at once.
@@ -51,34 +45,15 @@ func newPlan(cfg Config, env Environment) (*plan, error) {
 	p := &plan{
 		env:      env,
 		byName:   make(map[string]*Forward, len(cfg.Forwards)),
-		claims:   make(map[claim]string, 2*len(cfg.Forwards)),
-		spans:    map[claim][]portSpan{},
+		taken:    map[portPage]uint64{},
 		targets:  map[netip.Addr]*subnets{},
-		inner:    map[claim][]portSpan{},
 		loopback: map[string]bool{},
 	}
 	p.untouch = true
-	six := 0
-	for i := range cfg.Forwards {
-		if cfg.Forwards[i].Source.Addr().Is6() {
-			six++
-		}
-	}
 	for s := range p.elements {
-		n := 0
-		switch setID(s) {
-		case setForward, setTarget:
-			n = 2 * (len(cfg.Forwards) - six)
-		case setForward + setsPerFamily, setTarget + setsPerFamily:
-			n = 2 * six
-		}
-		p.elements[s] = make(map[string]*element, n)
+		p.elements[s] = map[string]*element{}
+		p.shapes[s] = map[shape]int{}
 		p.dirty[s] = map[string]*value{}
-	}
-	for fam := range p.inside {
-		base := setID(fam) * setsPerFamily
-		p.inside[fam] = p.subnetSet(fam == 1, base+setInside, numSets, func(t *subnets) netip.Prefix { return t.inside })
-		p.hairpin[fam] = p.subnetSet(fam == 1, base+setHairpin, base+setSelf, func(t *subnets) netip.Prefix { return t.hairpin })
 	}
 	for i := range cfg.Forwards {
 		if err := p.add(&cfg.Forwards[i]); err != nil {
@@ -95,6 +70,7 @@ func (p *plan) settle() {
 	for s := range p.dirty {
 		clear(p.dirty[s])
 	}
+	p.reshaped = false
 }
 
 // touch notes what an element is before it changes.
@@ -126,6 +102,7 @@ func (p *plan) put(s setID, key string, v value) {
 	p.slab = p.slab[1:]
 	*e = element{value: v, refs: 1}
 	p.elements[s][key] = e
+	p.count(s, key, 1)
 }
 
 func (p *plan) drop(s setID, key string) {
@@ -133,7 +110,51 @@ func (p *plan) drop(s setID, key string) {
 	if e.refs--; e.refs == 0 {
 		p.touch(s, key)
 		delete(p.elements[s], key)
+		p.count(s, key, -1)
 	}
+}
+
+// count keeps the number of elements by shape.
+func (p *plan) count(s setID, key string, by int) {
+	if n := len(p.elements[s]); n == 0 || n == 1 && by == 1 {
+		p.reshaped = true
+	}
+	def := &setDefs[s]
+	if !def.shaped() {
+		return
+	}
+	sh := def.shapeOf(key)
+	was := p.shapes[s][sh]
+	if was+by == 0 {
+		delete(p.shapes[s], sh)
+	} else {
+		p.shapes[s][sh] = was + by
+	}
+	if was == 0 || was+by == 0 {
+		p.reshaped = true
+	}
+}
+
+// shapesOf lists the shapes of a set in use, small blocks and wide subnets
+// first.
+func (p *plan) shapesOf(s setID) []shape {
+	if p == nil || len(p.elements[s]) == 0 {
+		return nil
+	}
+	if !setDefs[s].shaped() {
+		return []shape{{}}
+	}
+	out := make([]shape, 0, len(p.shapes[s]))
+	for sh := range p.shapes[s] {
+		out = append(out, sh)
+	}
+	slices.SortFunc(out, func(a, b shape) int {
+		if a.ports != b.ports {
+			return int(a.ports) - int(b.ports)
+		}
+		return int(a.length) - int(b.length)
+	})
+	return out
 }
 
 // add takes a forward in, or says why it cannot and changes nothing.
@@ -144,9 +165,10 @@ func (p *plan) add(f *Forward) *ConfigError {
 	if _, ok := p.byName[f.Name]; ok {
 		return &ConfigError{Forward: f.Name, Index: -1, Field: "name", Reason: "is used twice"}
 	}
-	if err := p.claim(f); err != nil {
+	if err := p.vacant(f); err != nil {
 		return err
 	}
+	p.claim(f, true)
 	g := f.Clone()
 	p.byName[f.Name] = &g
 	if f.Source.Addr().IsLoopback() {
@@ -164,94 +186,144 @@ func (p *plan) remove(name string) {
 	delete(p.loopback, name)
 	p.each(f, func(s setID, key string, _ value) { p.drop(s, key) })
 	p.aim(f, -1)
+	p.claim(f, false)
+}
+
+// pages visits the forward's outside ports, 64 at a time.
+func (f *Forward) pages(visit func(at portPage, ports uint64) bool) {
+	lo := int(f.Source.Port())
+	end := lo + f.ports()
 	for _, proto := range f.Protocols.numbers() {
-		if f.ranged() {
-			at := claim{addr: f.Source.Addr(), proto: proto}
-			p.spans[at] = slices.DeleteFunc(p.spans[at], func(s portSpan) bool { return s.name == name })
-			if len(p.spans[at]) == 0 {
-				delete(p.spans, at)
+		for at := lo; at < end; at = (at/64 + 1) * 64 {
+			n := min(end, (at/64+1)*64) - at
+			ports := ^uint64(0) >> (64 - n) << (at % 64)
+			if !visit(portPage{f.Source.Addr(), proto, uint16(at / 64)}, ports) {
+				return
 			}
-			continue
-		}
-		for i := range f.ports() {
-			delete(p.claims, claim{f.Source.Addr(), proto, f.Source.Port() + uint16(i)})
 		}
 	}
 }
 
-// claim reserves the forward's outside ports, or names who has one of them.
-func (p *plan) claim(f *Forward) *ConfigError {
-	addr, lo := f.Source.Addr(), f.Source.Port()
-	hi := lo + uint16(f.ports()-1)
-	protos := f.Protocols.numbers()
-	for _, proto := range protos {
-		taken := func(port uint16, owner string) *ConfigError {
-			name := "tcp"
-			if proto == protoUDP {
+// claim takes the forward's outside ports, or gives them back.
+func (p *plan) claim(f *Forward, take bool) {
+	f.pages(func(at portPage, ports uint64) bool {
+		switch was := p.taken[at]; {
+		case take:
+			p.taken[at] = was | ports
+		case was == ports:
+			delete(p.taken, at)
+		default:
+			p.taken[at] = was &^ ports
+		}
+		return true
+	})
+}
+
+// vacant names who has one of the forward's outside ports.
+func (p *plan) vacant(f *Forward) (err *ConfigError) {
+	f.pages(func(at portPage, ports uint64) bool {
+		if p.taken[at]&ports == 0 {
+			return true
+		}
+		for i := range uint16(64) {
+			if p.taken[at]&ports&(1<<i) == 0 {
+				continue
+			}
+			name, port := "tcp", at.page*64+i
+			if at.proto == protoUDP {
 				name = "udp"
 			}
-			return &ConfigError{Forward: f.Name, Index: -1, Field: "source",
-				Reason: fmt.Sprintf("%s %s is already forwarded by %q", netip.AddrPortFrom(addr, port), name, owner)}
+			owner, _ := p.lookup(netip.AddrPortFrom(at.addr, port), at.proto)
+			err = &ConfigError{Forward: f.Name, Index: -1, Field: "source",
+				Reason: fmt.Sprintf("%s %s is already forwarded by %q", netip.AddrPortFrom(at.addr, port), name, owner.Name)}
+			break
 		}
-		for _, s := range p.spans[claim{addr: addr, proto: proto}] {
-			if s.lo <= hi && lo <= s.hi {
-				return taken(max(s.lo, lo), s.name)
-			}
-		}
-		for i := range f.ports() {
-			if owner, ok := p.claims[claim{addr, proto, lo + uint16(i)}]; ok {
-				return taken(lo+uint16(i), owner)
-			}
-		}
+		return false
+	})
+	return err
+}
+
+// form returns where the sets of the forward's form begin, and the protocols
+// that its keys have; 0 stands for both.
+func (f *Forward) form() (base setID, proto uint8) {
+	base = familySet(0, f.Source.Addr())
+	if f.Protocols.bits() == TCP|UDP {
+		return base, 0
 	}
-	for _, proto := range protos {
-		if f.ranged() {
-			at := claim{addr: addr, proto: proto}
-			p.spans[at] = append(p.spans[at], portSpan{lo, hi, f.Name})
-			continue
-		}
-		for i := range f.ports() {
-			p.claims[claim{addr, proto, lo + uint16(i)}] = f.Name
-		}
-	}
-	return nil
+	return base + portRoles, f.Protocols.numbers()[0]
 }
 
 // each visits every element that the forward alone asks for.
 func (p *plan) each(f *Forward, visit func(s setID, key string, v value)) {
+	base, proto := f.form()
 	src, lo := f.Source.Addr(), f.Source.Port()
 	dst, tlo := f.Target.Addr, f.Target.Port
-	n := f.ports()
-	hi := lo + uint16(n-1)
-	at := func(s setID) setID { return familySet(s, src) }
-	single, span := at(setForward), at(setRange)
+	hi, thi := lo+uint16(f.ports()-1), tlo+uint16(f.ports()-1)
+	open := setForward
 	if f.limited() {
-		single, span = at(setLimited), at(setLimitedRange)
+		open = setLimited
 	}
+	at := func(s setID, addr netip.Addr, port uint16, tail []byte, v value) {
+		visit(base+s, setDefs[base+s].portKey(addr, proto, port, tail), v)
+	}
+	var guards []guard
+	if f.limited() {
+		guards = f.guards()
+	}
+	// outside visits a port (size 0) or a block of the source; a block's set
+	// stands behind the one of single ports.
 	mark := forwardNote(f)
-	protos := f.Protocols.span()
-	if f.ranged() {
-		visit(span, spanKey(lo, hi, protos, src), value{addrData(dst), mark})
-	} else {
-		for i := range uint16(n) {
-			to := endpointData(dst, tlo+i)
-			for _, proto := range f.Protocols.numbers() {
-				visit(single, exactKey(src, proto, lo+i), value{to, mark})
-				visit(at(setTarget), exactKey(dst, proto, tlo+i), value{})
-			}
+	outside := func(first uint16, size uint8) {
+		code, more := first, setID(0)
+		v := value{endpointData(dst, tlo+first-lo), mark}
+		if size > 0 {
+			code, more = middle(first, size), 1
+			v.data = addrData(dst)
+		}
+		at(open+more, src, code, nil, v)
+		for i := range guards {
+			at(guards[i].set+more, src, code, guards[i].tail, value{note: guards[i].note})
 		}
 	}
-	if !f.limited() {
-		return
+	if f.ranged() {
+		blocks(lo, hi, outside)
+	} else {
+		for port := int(lo); port <= int(hi); port++ {
+			outside(uint16(port), 0)
+		}
 	}
+	blocks(tlo, thi, func(first uint16, size uint8) {
+		if size == 0 {
+			at(setTarget, dst, first, nil, value{})
+		} else {
+			at(setTargetRange, dst, middle(first, size), nil, value{})
+		}
+	})
+}
+
+// guard says who may use a port of a restricted forward.
+type guard struct {
+	set  setID // of single ports
+	tail []byte
+	note string
+}
+
+func (f *Forward) guards() (out []guard) {
 	for _, from := range f.admitted() {
-		visit(at(setAllowed), allowedKey(lo, hi, protos, src, from.prefix), value{note: note(f.Name, from.record)})
+		g := guard{note: note(f.Name, from.record)}
+		if from.prefix.IsSingleIP() {
+			g.set, g.tail = setAllowedHost, from.prefix.Addr().AsSlice()
+		} else {
+			g.set, g.tail = setAllowed, middleAddr(from.prefix).AsSlice()
+		}
+		out = append(out, g)
 	}
 	for i, via := range f.AllowVia {
 		if !slices.Contains(f.AllowVia[:i], via) {
-			visit(at(setVia), viaKey(lo, hi, protos, src, via), value{note: note(f.Name, "")})
+			out = append(out, guard{setVia, ifnameTail(via), note(f.Name, "")})
 		}
 	}
+	return out
 }
 
 type admission struct {
@@ -276,6 +348,39 @@ func (f *Forward) admitted() []admission {
 		out = append(out, a)
 	}
 	return out
+}
+
+// lookup finds the forward of an outside address and port, and where it leads,
+// as the rules do.
+func (p *plan) lookup(at netip.AddrPort, proto uint8) (*Forward, netip.AddrPort) {
+	base := familySet(0, at.Addr())
+	for _, role := range []setID{setForward, setLimited} {
+		for _, s := range []setID{base + role, base + portRoles + role} {
+			if e := p.find(s, at, proto, 0); e != nil {
+				return p.leads(e, at)
+			}
+			for sh := range p.shapes[s+1] {
+				if e := p.find(s+1, at, proto, sh.ports); e != nil {
+					return p.leads(e, at)
+				}
+			}
+		}
+	}
+	return nil, netip.AddrPort{}
+}
+
+func (p *plan) find(s setID, at netip.AddrPort, proto, size uint8) *element {
+	port := at.Port()
+	if size > 0 {
+		port = middle(port>>size<<size, size)
+	}
+	return p.elements[s][setDefs[s].portKey(at.Addr(), proto, port, nil)]
+}
+
+func (p *plan) leads(e *element, at netip.AddrPort) (*Forward, netip.AddrPort) {
+	name, _, _ := readNote(e.note)
+	f := p.byName[name]
+	return f, netip.AddrPortFrom(f.Target.Addr, f.Target.Port+at.Port()-f.Source.Port())
 }
 
 // setEnvironment makes the plan fit another environment.

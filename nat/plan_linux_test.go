@@ -85,10 +85,7 @@ func (p *plan) dump() string {
 		fmt.Fprintln(&out, def.name)
 		lines := []string{}
 		for key, e := range p.elements[s] {
-			line := "  " + showFields(key, def.key)
-			if def.interval {
-				line = "  " + showFields(key[:len(key)/2], def.key) + " to " + showFields(key[len(key)/2:], def.key)
-			}
+			line := "  " + showKey(def, key)
 			if e.data != "" {
 				line += " : " + showFields(e.data, def.data)
 			}
@@ -101,6 +98,24 @@ func (p *plan) dump() string {
 		fmt.Fprintln(&out, strings.Join(lines, "\n"))
 	}
 	return out.String()
+}
+
+// showKey spells out blocks and subnets.
+func showKey(def *setDef, key string) string {
+	parts := strings.Split(showFields(key, def.key), " . ")
+	sh := def.shapeOf(key)
+	if def.block {
+		first := def.port(key) - 1<<(sh.ports-1)
+		i := 1
+		if def.one {
+			i = 2
+		}
+		parts[i] = fmt.Sprintf("%d-%d", first, int(first)+1<<sh.ports-1)
+	}
+	if def.wide {
+		parts[len(parts)-1] = middlePrefix(key[def.tail:]).String()
+	}
+	return strings.Join(parts, " . ")
 }
 
 func showFields(b string, fs []field) string {
@@ -181,40 +196,121 @@ func TestPlanFollowsChanges(t *testing.T) {
 	}
 }
 
-// TestIntervalsNeverOverlap checks what the kernel only checks in part.
-func TestIntervalsNeverOverlap(t *testing.T) {
+// TestBlocks cuts ranges into blocks: each port is in exactly one, and no
+// range takes more than 30.
+func TestBlocks(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(100 * *rounds) {
+	check := func(lo, hi uint16) int {
+		n, at := 0, int(lo)
+		blocks(lo, hi, func(first uint16, size uint8) {
+			require.Equal(t, at, int(first), "%d-%d", lo, hi)
+			require.Zero(t, at%(1<<size), "%d-%d", lo, hi)
+			if size > 0 {
+				m := middle(first, size)
+				sh := setDefs[setRange].shapeOf(setDefs[setRange].portKey(ad("10.0.0.1"), 0, m, nil))
+				require.Equal(t, size, sh.ports, "%d-%d", lo, hi)
+				require.Equal(t, m, middle((first+1<<size-1)>>size<<size, size), "the last port leads to the same key")
+			}
+			at += 1 << size
+			n++
+		})
+		require.Equal(t, int(hi)+1, at, "%d-%d", lo, hi)
+		return n
+	}
+	require.LessOrEqual(t, check(1, 65535), 16)
+	require.LessOrEqual(t, check(1, 65534), 30)
+	require.Equal(t, 1, check(80, 80))
+	require.Equal(t, 1, check(65535, 65535))
+	require.Equal(t, 1, check(32768, 65535))
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 2000 * *rounds {
+		lo := 1 + r.IntN(65535)
+		require.LessOrEqual(t, check(uint16(lo), uint16(lo+r.IntN(65536-lo))), 30)
+	}
+}
+
+// TestMiddles writes prefixes as their middles and reads them back; no two of
+// them have the same.
+func TestMiddles(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(3, 4))
+	seen := map[netip.Addr]netip.Prefix{}
+	for range 5000 * *rounds {
+		a := netip.AddrFrom4([4]byte{10, byte(r.IntN(4)), byte(r.IntN(256)), byte(r.IntN(256))})
+		if r.IntN(2) == 0 {
+			a = netip.AddrFrom16([16]byte{0xfd, byte(r.IntN(3)), 15: byte(r.IntN(256))})
+		}
+		p := netip.PrefixFrom(a, r.IntN(a.BitLen())).Masked()
+		m := middleAddr(p)
+		require.Equal(t, p, middlePrefix(string(m.AsSlice())))
+		require.True(t, p.Contains(m))
+		if was, ok := seen[m]; ok {
+			require.Equal(t, was, p)
+		}
+		seen[m] = p
+	}
+}
+
+// TestKeysMeanOneThing looks every port and source up as the rules do, in
+// random plans, and compares with what the forwards say.
+func TestKeysMeanOneThing(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(40 * *rounds) {
 		r := rand.New(rand.NewPCG(seed, 9))
-		p, err := newPlan(randomConfig(r, 25), randomEnvironment(r))
+		cfg := randomConfig(r, 25)
+		p, err := newPlan(cfg, randomEnvironment(r))
 		require.NoError(t, err)
-		for s := range p.elements {
-			if !setDefs[s].interval {
-				continue
-			}
-			keys := []string{}
-			for k := range p.elements[s] {
-				keys = append(keys, k)
-			}
-			for i, a := range keys {
-				for _, b := range keys[:i] {
-					require.False(t, overlap(a, b, setDefs[s].key), "seed %d set %s", seed, setDefs[s].name)
+		for _, addr := range []string{"203.0.113.7", "192.168.1.10", "127.0.0.1", "2001:db8::1", "2001:db8::2"} {
+			for port := uint16(995); port < 1030; port++ {
+				for _, proto := range protoNumbers {
+					at := netip.AddrPortFrom(ad(addr), port)
+					var want *Forward
+					for i := range cfg.Forwards {
+						f := &cfg.Forwards[i]
+						if f.Source.Addr() == at.Addr() && slices.Contains(f.Protocols.numbers(), proto) && f.Source.Port() <= port && port < f.Source.Port()+uint16(f.ports()) {
+							want = f
+						}
+					}
+					got, to := p.lookup(at, proto)
+					if want == nil {
+						require.Nil(t, got, "seed %d: %s", seed, at)
+						continue
+					}
+					require.Equal(t, want.Name, got.Name, "seed %d: %s", seed, at)
+					require.Equal(t, netip.AddrPortFrom(want.Target.Addr, want.Target.Port+port-want.Source.Port()), to)
+					for _, from := range []string{"192.168.1.7", "192.168.9.9", "10.0.3.9", "10.0.4.9", "172.16.0.1", "8.8.8.8", "10.9.0.2", "2001:db8:7::9", "fd00::9", "fd00:1::5", "2001:db8:9::1"} {
+						if src := ad(from); src.Is6() == at.Addr().Is6() && want.limited() {
+							admitted := slices.ContainsFunc(want.admitted(), func(a admission) bool { return a.prefix.Contains(src) })
+							require.Equal(t, admitted, p.allows(at, proto, src), "seed %d: %s from %s", seed, at, from)
+						}
+					}
 				}
 			}
 		}
 	}
 }
 
-func overlap(a, b string, fs []field) bool {
-	half := len(a) / 2
-	at := 0
-	for _, f := range fs {
-		if a[half+at:half+at+f.size] < b[at:at+f.size] || b[half+at:half+at+f.size] < a[at:at+f.size] {
-			return false
+// allows asks the sets as the rules for restricted forwards do.
+func (p *plan) allows(at netip.AddrPort, proto uint8, src netip.Addr) bool {
+	for s := range setDefs {
+		def := &setDefs[s]
+		if def.role < setAllowed || def.role > setAllowedHostRange || familySet(0, at.Addr()) != setID(s)/setsPerFamily*setsPerFamily {
+			continue
 		}
-		at += f.padded()
+		for _, sh := range p.shapesOf(setID(s)) {
+			port, tail := at.Port(), src
+			if def.block {
+				port = middle(port>>sh.ports<<sh.ports, sh.ports)
+			}
+			if def.wide {
+				tail = middleAddr(netip.PrefixFrom(src, int(sh.length)).Masked())
+			}
+			if _, ok := p.elements[s][def.portKey(at.Addr(), proto, port, tail.AsSlice())]; ok {
+				return true
+			}
+		}
 	}
-	return true
+	return false
 }
 
 func TestShortcut(t *testing.T) {

@@ -19,7 +19,7 @@ type tableState struct {
 }
 
 // rawElement is an element as it lies in a received message.
-type rawElement struct{ key, end, data, note []byte }
+type rawElement struct{ key, data, note []byte }
 
 // errMoved means that the generation changed between two messages of a dump.
 var errMoved = errors.New("nat: rule set changed while it was read")
@@ -129,20 +129,25 @@ func readTable(s *socket, table string, loose bool, visit func(s setID, e rawEle
 			t.chains[c.name] = c.chainDef
 		}
 	})
-	d.dump("dump rules", unix.NFT_MSG_GETRULE, func(*attrs) {}, func(b []byte) {
-		if d.mine(b, unix.NFTA_RULE_TABLE) {
-			chain, rule := readRule(b)
-			t.rules[chain] = append(t.rules[chain], rule)
-		}
-	})
+	d.rules(t.rules)
 	for s := range setDefs {
 		def := &setDefs[s]
 		if shape, ok := t.sets[def.name]; !ok || !shape.equal(def.shape()) {
 			continue
 		}
-		d.elements(def.name, def.interval, func(e rawElement) { visit(setID(s), e) })
+		d.elements(def.name, func(e rawElement) { visit(setID(s), e) })
 	}
 	return t, d.err
+}
+
+// rules reads the rules of our table, by chain and in canonical form.
+func (d *dumper) rules(into map[string][]string) {
+	d.dump("dump rules", unix.NFT_MSG_GETRULE, func(*attrs) {}, func(b []byte) {
+		if d.mine(b, unix.NFTA_RULE_TABLE) {
+			chain, rule := readRule(b)
+			into[chain] = append(into[chain], rule)
+		}
+	})
 }
 
 // readAll reads our table with all its elements.
@@ -152,20 +157,19 @@ func readAll(s *socket, table string) (*tableState, *[numSets]map[string]value, 
 		elements[s] = map[string]value{}
 	}
 	t, err := readTable(s, table, true, func(s setID, e rawElement) {
-		elements[s][string(e.key)+string(e.end)] = value{string(e.data), string(e.note)}
+		elements[s][string(e.key)] = value{string(e.data), string(e.note)}
 	})
 	return t, &elements, err
 }
 
-func (d *dumper) elements(set string, interval bool, visit func(rawElement)) {
+func (d *dumper) elements(set string, visit func(rawElement)) {
 	d.dump("dump elements of "+set, unix.NFT_MSG_GETSETELEM, func(a *attrs) { a.str(unix.NFTA_SET_ELEM_LIST_SET, set) }, func(b []byte) {
-		eachElement(b, interval, visit)
+		eachElement(b, visit)
 	})
 }
 
-// eachElement walks an element list; of a set that is not one of intervals no
-// element has an end.
-func eachElement(b []byte, interval bool, visit func(rawElement)) {
+// eachElement walks an element list.
+func eachElement(b []byte, visit func(rawElement)) {
 	for typ, list := range each(b) {
 		if typ != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
 			continue
@@ -176,16 +180,11 @@ func eachElement(b []byte, interval bool, visit func(rawElement)) {
 				switch typ {
 				case unix.NFTA_SET_ELEM_KEY:
 					r.key = dataValue(v)
-				case setElemKeyEnd:
-					r.end = dataValue(v)
 				case unix.NFTA_SET_ELEM_DATA:
 					r.data = dataValue(v)
 				case unix.NFTA_SET_ELEM_USERDATA:
 					r.note = v
 				}
-			}
-			if interval && r.end == nil {
-				r.end = r.key
 			}
 			visit(r)
 		}
@@ -249,7 +248,7 @@ type foreignChain struct {
 }
 
 func readChain(b []byte) (c foreignChain) {
-	c.policy = 1
+	c.policy, c.regular = 1, true
 	for typ, v := range each(b) {
 		switch typ {
 		case unix.NFTA_CHAIN_TABLE:
@@ -262,7 +261,7 @@ func readChain(b []byte) (c foreignChain) {
 		case unix.NFTA_CHAIN_POLICY:
 			c.policy = attrUint32(v)
 		case unix.NFTA_CHAIN_HOOK:
-			c.base = true
+			c.base, c.regular = true, false
 			for typ, v := range each(v) {
 				switch typ {
 				case unix.NFTA_HOOK_HOOKNUM:

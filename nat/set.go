@@ -2,32 +2,91 @@ package nat
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"net/netip"
 )
 
 // setID names one of the sets and maps of our table.
 type setID uint8
 
-// The sets of one address family; the IPv6 twin of set s is s+setsPerFamily.
-// Intervals put the port first: the kernel matches concatenated fields in key
-// order and carries every element along whose first field is equal, so a key
-// that began with the address would cost time in proportion to the forwards.
+// The roles of sets whose keys begin with an address and ports. Each comes in
+// two forms: for forwards of both protocols, and with the protocol in the key
+// (s+portRoles); and for each address family (s+setsPerFamily). All are hash
+// sets: neither a lookup nor a change depends on how much they hold.
 const (
-	setForward      setID = iota // map daddr . l4proto . dport : addr . port; open single ports, offset ranges
-	setRange                     // map dport range . l4proto . daddr : addr; open ranges with equal bases
-	setLimited                   // as setForward, restricted
-	setLimitedRange              // as setRange, restricted
-	setAllowed                   // dport range . l4proto . daddr . saddr prefix; who may use the restricted ones
-	setVia                       // dport range . l4proto . daddr . iifname; by which interface they may be used
-	setTarget                    // daddr . l4proto . dport after DNAT; reachable through their forward only
-	setTargetRange               // dport range . l4proto . daddr after DNAT
-	setInside                    // daddr subnet . saddr subnet; a target's own subnet, which is not judged
-	setHairpin                   // daddr subnet . saddr subnet; sources whose replies could take a short cut
-	setSelf                      // daddr . saddr, both the target; where only its own replies could
+	setForward          setID = iota // map daddr . dport : addr . port; open single ports, offset ranges
+	setRange                         // map daddr . block : addr; open ranges with equal bases
+	setLimited                       // as setForward, restricted
+	setLimitedRange                  // as setRange, restricted
+	setAllowed                       // daddr . dport . subnet of saddr; who may use setLimited
+	setAllowedRange                  // daddr . block . subnet of saddr; who may use setLimitedRange
+	setAllowedHost                   // as setAllowed, whole addresses
+	setAllowedHostRange              // as setAllowedRange, whole addresses
+	setVia                           // daddr . dport . iifname; by which interface setLimited may be used
+	setViaRange                      // daddr . block . iifname
+	setTarget                        // daddr . dport after DNAT; reachable through their forward only
+	setTargetRange                   // daddr . block after DNAT
+	portRoles
+)
+
+// The sets about a target and the sources around it.
+const (
+	setHairpin = 2*portRoles + iota // daddr . subnet of saddr; a target's own, where replies could take a short cut
+	setSelf                         // daddr . saddr, both the target; where only its own replies could
+	setInside                       // daddr . subnet of saddr; a target's own where it is not in setHairpin
 	setsPerFamily
 
 	numSets = 2 * setsPerFamily
 )
+
+// A block is 2^n ports, or a subnet, that begins at a multiple of its size. In a
+// key it stands as its middle, by which its size is known too: the lowest bit
+// that is set is the one half the size. A rule makes the middle from what a
+// packet has with a mask and that bit; there is one rule for each size in use.
+// Single ports and whole addresses have no middle, and sets of their own.
+
+// shape tells which of a set's rules finds an element.
+type shape struct {
+	ports  uint8 // ports of a block, as a power of two; 0 where keys have a port
+	length uint8 // prefix length of the sources; 0 where keys have none, or an address
+}
+
+// middle of the block of 2^size ports that begins at first; size is at least 1.
+func middle(first uint16, size uint8) uint16 { return first | 1<<(size-1) }
+
+// blocks visits the fewest blocks that make up a range of ports; a size of 0 is
+// a single port.
+func blocks(lo, hi uint16, visit func(first uint16, size uint8)) {
+	for at, end := int(lo), int(hi)+1; at < end; {
+		size := min(bits.TrailingZeros16(uint16(at)), bits.Len(uint(end-at))-1)
+		visit(uint16(at), uint8(size))
+		at += 1 << size
+	}
+}
+
+// middleAddr writes the middle of a masked prefix that is no whole address.
+func middleAddr(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	b[p.Bits()/8] |= 0x80 >> (p.Bits() % 8)
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
+
+// middleLength is the prefix length that a middle stands for.
+func middleLength(b string) int {
+	for i := len(b) - 1; i >= 0; i-- {
+		if b[i] != 0 {
+			return 8*i + 7 - bits.TrailingZeros8(b[i])
+		}
+	}
+	return 0
+}
+
+// middlePrefix is the prefix that a middle stands for.
+func middlePrefix(b string) netip.Prefix {
+	a, _ := netip.AddrFromSlice([]byte(b))
+	return netip.PrefixFrom(a, middleLength(b)).Masked()
+}
 
 // The kernel's data types as the nft program numbers them; a concatenation is
 // written as base-64 digits.
@@ -48,13 +107,17 @@ type field struct {
 
 func (f field) padded() int { return (f.size + 3) &^ 3 }
 
-// setDef describes a set to the kernel.
+// setDef describes a set.
 type setDef struct {
-	name     string
-	key      []field
-	data     []field // nil for a plain set
-	interval bool
-	guard    bool // says who may or must, not where to: filled before, emptied after what it guards
+	name  string
+	key   []field
+	data  []field // nil for a plain set
+	role  setID   // the same set of the first form and family
+	one   bool    // the protocol is in the key
+	block bool    // keys have blocks of ports
+	size  int     // bytes of an address
+	tail  int     // where sources begin in a key; 0: nowhere
+	wide  bool    // they are the middles of subnets
 }
 
 func (d *setDef) keyLen() int  { return fieldsLen(d.key) }
@@ -75,35 +138,52 @@ func typeOf(fs []field) (t uint32) {
 	return t
 }
 
-// setDefs describes every set, in the order in which they are changed: what
-// decides where a packet goes stands before what guards it, so that a removal
-// never opens a moment in which a restricted port is open.
+// setDefs describes every set.
 var setDefs = makeSetDefs()
 
 func makeSetDefs() (defs [numSets]setDef) {
+	proto, port, ifname := field{typeProto, 1}, field{typeService, 2}, field{typeIfName, 16}
 	for fam, suffix := range []string{"4", "6"} {
 		addr := field{typeAddr4, 4}
 		if fam == 1 {
 			addr = field{typeAddr6, 16}
 		}
-		proto, port, ifname := field{typeProto, 1}, field{typeService, 2}, field{typeIfName, 16}
-		exact := []field{addr, proto, port}
-		span := []field{port, proto, addr}
-		at := func(s setID) *setDef { return &defs[s+setID(fam)*setsPerFamily] }
-		*at(setForward) = setDef{name: "forward", key: exact, data: []field{addr, port}}
-		*at(setRange) = setDef{name: "range", key: span, data: []field{addr}, interval: true}
-		*at(setLimited) = setDef{name: "limited", key: exact, data: []field{addr, port}}
-		*at(setLimitedRange) = setDef{name: "limitedrange", key: span, data: []field{addr}, interval: true}
-		*at(setAllowed) = setDef{name: "allowed", key: []field{port, proto, addr, addr}, interval: true, guard: true}
-		*at(setVia) = setDef{name: "via", key: []field{port, proto, addr, ifname}, interval: true, guard: true}
-		*at(setTarget) = setDef{name: "target", key: exact}
-		*at(setTargetRange) = setDef{name: "targetrange", key: span, interval: true}
-		*at(setInside) = setDef{name: "inside", key: []field{addr, addr}, interval: true, guard: true}
-		*at(setHairpin) = setDef{name: "hairpin", key: []field{addr, addr}, interval: true, guard: true}
-		*at(setSelf) = setDef{name: "self", key: []field{addr, addr}, guard: true}
-		for s := setForward; s < setsPerFamily; s++ {
-			at(s).name += suffix
+		at := setID(fam) * setsPerFamily
+		for _, one := range []bool{false, true} {
+			key, word := []field{addr, port}, ""
+			if one {
+				key, word = []field{addr, proto, port}, "proto"
+			}
+			with := func(f field) []field { return append(key[:len(key):len(key)], f) }
+			for role, def := range map[setID]setDef{
+				setForward:          {name: "forward", key: key, data: []field{addr, port}},
+				setRange:            {name: "range", key: key, data: []field{addr}, block: true},
+				setLimited:          {name: "limited", key: key, data: []field{addr, port}},
+				setLimitedRange:     {name: "limitedrange", key: key, data: []field{addr}, block: true},
+				setAllowed:          {name: "allowed", key: with(addr), wide: true},
+				setAllowedRange:     {name: "allowedrange", key: with(addr), block: true, wide: true},
+				setAllowedHost:      {name: "allowedhost", key: with(addr)},
+				setAllowedHostRange: {name: "allowedhostrange", key: with(addr), block: true},
+				setVia:              {name: "via", key: with(ifname)},
+				setViaRange:         {name: "viarange", key: with(ifname), block: true},
+				setTarget:           {name: "target", key: key},
+				setTargetRange:      {name: "targetrange", key: key, block: true},
+			} {
+				def.role, def.one, def.size = role, one, addr.size
+				if len(def.key) > len(key) {
+					def.tail = fieldsLen(key)
+				}
+				def.name += word + suffix
+				if one {
+					role += portRoles
+				}
+				defs[at+role] = def
+			}
 		}
+		pair := []field{addr, addr}
+		defs[at+setHairpin] = setDef{name: "hairpin" + suffix, key: pair, role: setHairpin, size: addr.size, tail: addr.size, wide: true}
+		defs[at+setSelf] = setDef{name: "self" + suffix, key: pair, role: setSelf, size: addr.size, tail: addr.size}
+		defs[at+setInside] = setDef{name: "inside" + suffix, key: pair, role: setInside, size: addr.size, tail: addr.size, wide: true}
 	}
 	return defs
 }
@@ -116,21 +196,50 @@ func familySet(s setID, addr netip.Addr) setID {
 	return s
 }
 
+// shaped reports whether elements of the set differ in shape.
+func (d *setDef) shaped() bool { return d.block || d.wide }
+
+// shapeOf tells the shape of an element by its key.
+func (d *setDef) shapeOf(key string) (sh shape) {
+	if d.block {
+		sh.ports = uint8(bits.TrailingZeros16(d.port(key))) + 1
+	}
+	if d.wide {
+		sh.length = uint8(middleLength(key[d.tail : d.tail+d.size]))
+	}
+	return sh
+}
+
+// port reads the port, or the middle of the block, in a key that has one.
+func (d *setDef) port(key string) uint16 {
+	at := d.size
+	if d.one {
+		at += 4
+	}
+	return uint16(key[at])<<8 | uint16(key[at+1])
+}
+
+// protocols reads the protocols that an element is for.
+func (d *setDef) protocols(key string) Protocols {
+	switch {
+	case !d.one:
+		return TCP | UDP
+	case key[d.size] == protoTCP:
+		return TCP
+	}
+	return UDP
+}
+
+// addr reads the first address of a key.
+func (d *setDef) addr(key string) netip.Addr {
+	a, _ := netip.AddrFromSlice([]byte(key[:d.size]))
+	return a
+}
+
 // value is what stands behind a key: the data of a map, and the notes that
 // travel with the element (its comment and our private record).
 type value struct {
 	data, note string
-}
-
-// keyBuf builds the bytes of a key. Interval keys are two keys of equal
-// length, first and last (inclusive), one after the other.
-type keyBuf struct{ b []byte }
-
-func (k *keyBuf) addr(a netip.Addr) { k.b = append(k.b, a.AsSlice()...) }
-func (k *keyBuf) proto(p uint8)     { k.b = append(k.b, p, 0, 0, 0) }
-func (k *keyBuf) port(p uint16)     { k.b = append(binary.BigEndian.AppendUint16(k.b, p), 0, 0) }
-func (k *keyBuf) ifname(name string) {
-	k.b = append(append(k.b, name...), make([]byte, 16-len(name))...)
 }
 
 // putAddr writes an address to the front of b and returns its length.
@@ -143,90 +252,33 @@ func putAddr(b []byte, a netip.Addr) int {
 	return copy(b, v[:])
 }
 
-// exactKey is written without keyBuf: there are many of these.
-func exactKey(addr netip.Addr, proto uint8, port uint16) string {
-	var b [24]byte
+// portKey is the key of an address, protocol (where keys have it), port or
+// middle of a block, and a tail.
+func (d *setDef) portKey(addr netip.Addr, proto uint8, port uint16, tail []byte) string {
+	var b [48]byte
 	n := putAddr(b[:], addr)
-	b[n] = proto
-	binary.BigEndian.PutUint16(b[n+4:], port)
-	return string(b[:n+8])
-}
-
-// protoSpan is the protocols of an interval, first and last. Both transports
-// are one interval: the rules let nothing else come to the lookup.
-type protoSpan struct{ lo, hi uint8 }
-
-func (p Protocols) span() protoSpan {
-	n := p.numbers()
-	return protoSpan{n[0], n[len(n)-1]}
-}
-
-func spanKey(lo, hi uint16, p protoSpan, addr netip.Addr) string {
-	k := keyBuf{make([]byte, 0, 48)}
-	k.port(lo)
-	k.proto(p.lo)
-	k.addr(addr)
-	k.port(hi)
-	k.proto(p.hi)
-	k.addr(addr)
-	return string(k.b)
-}
-
-func allowedKey(lo, hi uint16, p protoSpan, addr netip.Addr, from netip.Prefix) string {
-	k := keyBuf{make([]byte, 0, 80)}
-	k.port(lo)
-	k.proto(p.lo)
-	k.addr(addr)
-	k.addr(from.Addr())
-	k.port(hi)
-	k.proto(p.hi)
-	k.addr(addr)
-	k.addr(lastAddr(from))
-	return string(k.b)
-}
-
-func viaKey(lo, hi uint16, p protoSpan, addr netip.Addr, via string) string {
-	k := keyBuf{make([]byte, 0, 80)}
-	k.port(lo)
-	k.proto(p.lo)
-	k.addr(addr)
-	k.ifname(via)
-	k.port(hi)
-	k.proto(p.hi)
-	k.addr(addr)
-	k.ifname(via)
-	return string(k.b)
-}
-
-func subnetKey(target, from netip.Prefix) string {
-	k := keyBuf{make([]byte, 0, 64)}
-	k.addr(target.Addr())
-	k.addr(from.Addr())
-	k.addr(lastAddr(target))
-	k.addr(lastAddr(from))
-	return string(k.b)
-}
-
-func selfKey(target netip.Addr) string {
-	k := keyBuf{make([]byte, 0, 32)}
-	k.addr(target)
-	k.addr(target)
-	return string(k.b)
-}
-
-// lastAddr is the highest address of a masked prefix.
-func lastAddr(p netip.Prefix) netip.Addr {
-	b := p.Addr().AsSlice()
-	for i := range b {
-		switch n := p.Bits() - 8*i; {
-		case n <= 0:
-			b[i] = 0xff
-		case n < 8:
-			b[i] |= 0xff >> n
-		}
+	if d.one {
+		b[n] = proto
+		n += 4
 	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
+	binary.BigEndian.PutUint16(b[n:], port)
+	n += 4
+	n += copy(b[n:], tail)
+	return string(b[:n])
+}
+
+// pairKey is the key of a target and a source.
+func pairKey(target, from netip.Addr) string {
+	var b [32]byte
+	n := putAddr(b[:], target)
+	n += putAddr(b[n:], from)
+	return string(b[:n])
+}
+
+func ifnameTail(name string) []byte {
+	var b [16]byte
+	copy(b[:], name)
+	return b[:]
 }
 
 func endpointData(addr netip.Addr, port uint16) string {

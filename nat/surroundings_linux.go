@@ -25,7 +25,7 @@ func (c *Controller) loadRecords() error {
 	records := map[string]map[uint32]string{setPorts: {}, setLocalnet: {}}
 	d := &dumper{s: c.nft, table: c.table, loose: true}
 	for name := range records {
-		d.elements(name, false, func(e rawElement) { records[name][binary.NativeEndian.Uint32(e.key)] = string(e.note) })
+		d.elements(name, func(e rawElement) { records[name][binary.NativeEndian.Uint32(e.key)] = string(e.note) })
 		if errors.Is(d.err, unix.ENOENT) {
 			d.err = nil
 		}
@@ -156,7 +156,7 @@ func (c *Controller) note(set string, index uint32, name string) error {
 		}
 	}
 	k := keyed{string(nativeUint32(index)), value{note: note(name, "")}}
-	b.elements(unix.NFT_MSG_NEWSETELEM, set, 0, false, []keyed{k})
+	b.elements(unix.NFT_MSG_NEWSETELEM, set, 0, []keyed{k})
 	if unguarded { // the sysctl must not be without it
 		if err := c.addGuard(b); err != nil {
 			return err
@@ -171,12 +171,11 @@ func (c *Controller) note(set string, index uint32, name string) error {
 
 // addGuard writes the guard chain anew, whatever was in it.
 func (c *Controller) addGuard(b *batch) error {
-	for i := range c.chains {
-		guard := &c.chains[i]
+	for _, guard := range layout(c.bit, nil) {
 		if guard.name != chainGuard {
 			continue
 		}
-		b.addChain(guard)
+		b.addChain(&guard)
 		b.flushChain(guard.name)
 		for j := range guard.rules {
 			if err := b.addRule(guard.name, &guard.rules[j]); err != nil {
@@ -190,7 +189,7 @@ func (c *Controller) addGuard(b *batch) error {
 // strike removes an element from a record set.
 func (c *Controller) strike(set string, index uint32) error {
 	b := newBatch(c.table, 0)
-	b.elements(unix.NFT_MSG_DELSETELEM, set, 0, false, []keyed{{key: string(nativeUint32(index))}})
+	b.elements(unix.NFT_MSG_DELSETELEM, set, 0, []keyed{{key: string(nativeUint32(index))}})
 	if err := c.commitRecord(b); err != nil && !errors.Is(err, unix.ENOENT) {
 		return err
 	}

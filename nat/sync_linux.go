@@ -2,6 +2,7 @@ package nat
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -9,9 +10,8 @@ const (
 	maxTries       = 50
 	looseFrom      = 3 // the try from which on no generation need last
 	restoreTimeout = 10 * time.Second
-	fewElements    = 64   // up to this many are read back one by one
-	sortedElements = 1000 // up to this many are written in order
-	fillElements   = 500  // are written between two looks at the size of a transaction
+	fewElements    = 64  // up to this many are read back one by one
+	fillElements   = 500 // are written between two looks at the size of a transaction
 )
 
 // work is what has to be written.
@@ -19,19 +19,24 @@ type work struct {
 	gen       uint32 // the generation that it starts from; 0 when none lasted long enough
 	full      bool   // found by reading everything back
 	del, add  [numSets][]keyed
-	fresh     bool     // the table does not exist
-	rebuild   bool     // one of our sets has another shape: start over
-	addSets   []string // missing sets
-	delSets   []string // sets that are not ours
-	delChains []string // chains that are not ours, or stand on another hook
-	chains    bool     // chains and rules have to be written
-	moved     bool     // another program changed something while we wrote
+	fresh     bool       // the table does not exist
+	idle      bool       // nothing of it is in force: no rule translates
+	rebuild   bool       // one of our sets has another shape
+	sets      []string   // all sets there are
+	addSets   []setShape // missing sets
+	delSets   []string   // sets that are not ours, or not needed
+	chains    []chainDef // all chains as they must be; nil: as they are
+	rules     []string   // names of those that have to be written
+	delChains []string   // chains that are not ours, or stand on another hook
+	moved     bool       // another program changed something while we wrote
 }
 
 func (w *work) empty() bool {
-	if w.fresh || w.rebuild || w.chains || len(w.addSets)+len(w.delSets)+len(w.delChains) > 0 {
-		return false
-	}
+	return !w.fresh && !w.rebuild && len(w.rules)+len(w.addSets)+len(w.delSets)+len(w.delChains) == 0 && w.still()
+}
+
+// still reports whether no element changes.
+func (w *work) still() bool {
 	for s := range w.add {
 		if len(w.add[s])+len(w.del[s]) > 0 {
 			return false
@@ -40,14 +45,13 @@ func (w *work) empty() bool {
 	return true
 }
 
+// leads reports whether an element of the set decides what is translated.
+func (d *setDef) leads() bool { return d.role <= setViaRange }
+
 // stale reports whether connections may exist that the new state would not make.
 func (w *work) stale() bool {
 	for s := range w.del {
-		if len(w.del[s]) == 0 {
-			continue
-		}
-		switch setID(s) % setsPerFamily {
-		case setForward, setRange, setLimited, setLimitedRange, setAllowed, setVia:
+		if len(w.del[s]) > 0 && setDefs[s].leads() {
 			return true
 		}
 	}
@@ -57,11 +61,7 @@ func (w *work) stale() bool {
 // opens reports whether something is forwarded that was not before.
 func (w *work) opens() bool {
 	for s := range w.add {
-		if len(w.add[s]) == 0 {
-			continue
-		}
-		switch setID(s) % setsPerFamily {
-		case setForward, setRange, setLimited, setLimitedRange, setAllowed, setVia:
+		if len(w.add[s]) > 0 && setDefs[s].leads() {
 			return true
 		}
 	}
@@ -75,7 +75,7 @@ func (w *work) describe() string {
 		return "the table is gone"
 	case w.rebuild || len(w.addSets) > 0:
 		return "a set is missing or has another shape"
-	case w.chains || len(w.delChains) > 0:
+	case len(w.rules)+len(w.delChains) > 0:
 		return "chains or rules differ"
 	}
 	for s := range w.add {
@@ -96,7 +96,9 @@ func (c *Controller) difference(loose bool) (*work, error) {
 			return nil, err
 		}
 		if gen == c.gen {
-			return c.plan.delta(gen), nil
+			w := c.plan.delta(gen)
+			c.restructure(w)
+			return w, nil
 		}
 	}
 	m := c.plan.match()
@@ -131,54 +133,111 @@ func (p *plan) delta(gen uint32) *work {
 	return w
 }
 
+// restructure adds the sets and rules that changes in the plan need, and takes
+// away those that they need no more.
+func (c *Controller) restructure(w *work) {
+	if !c.plan.reshaped {
+		return
+	}
+	for s := range setDefs {
+		switch needed := len(c.plan.elements[s]) > 0; {
+		case needed && !c.have[s]:
+			w.addSets = append(w.addSets, setDefs[s].shape())
+		case !needed && c.have[s]:
+			w.delSets = append(w.delSets, setDefs[s].name)
+		}
+	}
+	w.chains = layout(c.bit, c.plan)
+	for i := range w.chains {
+		if !sameComments(w.chains[i].rules, c.chains[i].rules) {
+			w.rules = append(w.rules, w.chains[i].name)
+		}
+	}
+}
+
+// sameComments compares rules of ours, whose comments tell them apart.
+func sameComments(a, b []ruleDef) bool {
+	return slices.EqualFunc(a, b, func(a, b ruleDef) bool { return a.comment == b.comment })
+}
+
+// known notes that the kernel holds the plan at a generation.
+func (c *Controller) known(w *work, gen uint32) {
+	c.gen = gen
+	if w.chains != nil {
+		c.chains = w.chains
+		for s := range c.have {
+			c.have[s] = len(c.plan.elements[s]) > 0
+		}
+	}
+	c.plan.settle()
+}
+
 // compare is the difference to what was read back.
 func (c *Controller) compare(t *tableState, m *match) (*work, error) {
-	w := &work{gen: t.gen, full: true, fresh: !t.exists}
-	ours := map[string]bool{}
-	for _, shape := range allShapes() {
-		ours[shape.name] = true
+	w := &work{gen: t.gen, full: true, fresh: !t.exists, sets: names(t.sets), chains: layout(c.bit, c.plan)}
+	w.idle = len(t.rules["prerouting"])+len(t.rules["output"]) == 0
+	needed := map[string]bool{}
+	for _, shape := range c.plan.setShapes() {
+		needed[shape.name] = true
 		if is, ok := t.sets[shape.name]; !ok {
-			w.addSets = append(w.addSets, shape.name)
+			w.addSets = append(w.addSets, shape)
 		} else if !is.equal(shape) {
 			w.rebuild = true
 		}
 	}
-	for _, name := range names(t.sets) {
-		if !ours[name] {
+	for _, name := range w.sets {
+		if !needed[name] {
 			w.delSets = append(w.delSets, name)
 		}
 	}
-	known := map[string]bool{}
-	for i := range c.chains {
-		def := &c.chains[i]
-		known[def.name] = true
+	ours := map[string]bool{}
+	for i := range w.chains {
+		def := &w.chains[i]
+		ours[def.name] = true
 		is, ok := t.chains[def.name]
-		if ok && (is.nat != def.nat || is.hook != def.hook || is.priority != def.priority) {
+		if ok && (is.regular != def.regular || is.nat != def.nat || is.hook != def.hook || is.priority != def.priority) {
 			w.delChains = append(w.delChains, def.name)
-			w.chains = true
 		}
 		same, err := sameRules(def, t.rules[def.name])
 		if err != nil {
 			return nil, err
 		}
-		w.chains = w.chains || !ok || !same
+		if !ok || !same {
+			w.rules = append(w.rules, def.name)
+		}
 	}
 	for _, name := range names(t.chains) {
-		if !known[name] {
+		if !ours[name] {
 			w.delChains = append(w.delChains, name)
 		}
 	}
+	if len(w.delChains) > 0 {
+		w.rules = chainNames(w.chains) // some may jump there
+	}
 	for s := range c.plan.elements {
-		w.del[s], w.add[s] = m.wrong[s], m.lacking(s)
+		if w.add[s] = m.lacking(s); needed[setDefs[s].name] {
+			w.del[s] = m.wrong[s] // else they go with their set
+		}
 	}
 	return w, nil
 }
 
-func allShapes() (out []setShape) {
+// setShapes lists the sets that the plan needs.
+func (p *plan) setShapes() []setShape {
+	out := slices.Clone(recordShapes)
 	for s := range setDefs {
-		out = append(out, setDefs[s].shape())
+		if len(p.elements[s]) > 0 {
+			out = append(out, setDefs[s].shape())
+		}
 	}
-	return append(out, recordShapes...)
+	return out
+}
+
+func chainNames(chains []chainDef) (out []string) {
+	for i := range chains {
+		out = append(out, chains[i].name)
+	}
+	return out
 }
 
 func sameRules(def *chainDef, is []string) (bool, error) {

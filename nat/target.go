@@ -10,8 +10,8 @@ import (
 type subnets struct {
 	prefixes []prefixCount
 	first    [1]prefixCount // where the usual single one lives
-	inside   netip.Prefix   // as it stands in plan.inside
-	hairpin  netip.Prefix   // as it stands in plan.hairpin
+	inside   netip.Prefix   // the target's own subnet, as the sets have it
+	near     netip.Prefix   // the sources that need masquerade, as the sets have it
 }
 
 type prefixCount struct{ bits, refs int }
@@ -41,79 +41,8 @@ func (s *subnets) widest() int {
 	return w
 }
 
-// union joins spans that overlap or touch.
-func union(spans []portSpan) (out []portSpan) {
-	spans = slices.SortedFunc(slices.Values(spans), func(a, b portSpan) int { return int(a.lo) - int(b.lo) })
-	for _, s := range spans {
-		if n := len(out); n > 0 && int(s.lo) <= int(out[n-1].hi)+1 {
-			out[n-1].hi = max(out[n-1].hi, s.hi)
-			continue
-		}
-		out = append(out, portSpan{lo: s.lo, hi: s.hi})
-	}
-	return out
-}
-
-// innerSpan is an interval of target ports and protocols.
-type innerSpan struct {
-	lo, hi uint16
-	protos protoSpan
-}
-
-// innerUnion lists the intervals that cover the target ranges of an address:
-// what TCP and UDP have in common is one interval.
-func (p *plan) innerUnion(addr netip.Addr) (out []innerSpan) {
-	tcp := union(p.inner[claim{addr: addr, proto: protoTCP}])
-	udp := union(p.inner[claim{addr: addr, proto: protoUDP}])
-	for _, s := range tcp {
-		protos := TCP
-		if i := slices.Index(udp, s); i >= 0 {
-			protos = TCP | UDP
-			udp = slices.Delete(udp, i, i+1)
-		}
-		out = append(out, innerSpan{s.lo, s.hi, protos.span()})
-	}
-	for _, s := range udp {
-		out = append(out, innerSpan{s.lo, s.hi, UDP.span()})
-	}
-	return out
-}
-
-// aimRange counts a forward's target ports in or out where they are a range.
-func (p *plan) aimRange(f *Forward, by int) {
-	if !f.ranged() {
-		return
-	}
-	set, addr := familySet(setTargetRange, f.Target.Addr), f.Target.Addr
-	span := portSpan{f.Target.Port, f.Target.Port + uint16(f.ports()-1), f.Name}
-	was := p.innerUnion(addr)
-	for _, proto := range f.Protocols.numbers() {
-		at := claim{addr: addr, proto: proto}
-		if by > 0 {
-			p.inner[at] = append(p.inner[at], span)
-			continue
-		}
-		p.inner[at] = slices.DeleteFunc(p.inner[at], func(s portSpan) bool { return s == span })
-		if len(p.inner[at]) == 0 {
-			delete(p.inner, at)
-		}
-	}
-	is := p.innerUnion(addr)
-	for _, s := range was {
-		if !slices.Contains(is, s) {
-			p.drop(set, spanKey(s.lo, s.hi, s.protos, addr))
-		}
-	}
-	for _, s := range is {
-		if !slices.Contains(was, s) {
-			p.put(set, spanKey(s.lo, s.hi, s.protos, addr), value{})
-		}
-	}
-}
-
 // aim counts a forward in (1) or out (-1) at its target address.
 func (p *plan) aim(f *Forward, by int) {
-	p.aimRange(f, by)
 	t := p.targets[f.Target.Addr]
 	if t == nil {
 		t = &subnets{}
@@ -129,41 +58,32 @@ func (p *plan) aim(f *Forward, by int) {
 	}
 }
 
-// reaim makes the subnet sets say what is known of a target.
+// reaim makes the sets say what is known of the sources around a target. Where
+// the whole subnet needs masquerade, that says also that it is not judged.
 func (p *plan) reaim(addr netip.Addr, t *subnets) {
 	var own, near netip.Prefix
 	if bits := t.widest(); bits > 0 {
 		own = netip.PrefixFrom(addr, bits).Masked()
 		near = p.env.shortcut(addr, bits)
 	}
-	fam := familySet(0, addr) / setsPerFamily
-	p.inside[fam].set(addr, &t.inside, own)
-	p.hairpin[fam].set(addr, &t.hairpin, near)
+	if own == t.inside && near == t.near {
+		return
+	}
+	aroundTarget(addr, t.inside, t.near, p.drop)
+	t.inside, t.near = own, near
+	aroundTarget(addr, own, near, func(s setID, key string) { p.put(s, key, value{}) })
 }
 
-// subnetSet returns a set of subnets of one family that writes subnets into one
-// kernel set, and single addresses into another, or nowhere when there is none.
-func (p *plan) subnetSet(six bool, wide, single setID, slot func(*subnets) netip.Prefix) *subnetSet {
-	at := func(target, from netip.Prefix, do func(s setID, key string)) {
-		switch {
-		case !from.IsSingleIP():
-			do(wide, subnetKey(target, from))
-		case single < numSets:
-			do(single, selfKey(target.Addr()))
+// aroundTarget visits the elements about the sources around a target.
+func aroundTarget(addr netip.Addr, own, near netip.Prefix, visit func(s setID, key string)) {
+	if near.IsValid() {
+		if near.IsSingleIP() {
+			visit(familySet(setSelf, addr), pairKey(addr, addr))
+		} else {
+			visit(familySet(setHairpin, addr), pairKey(addr, middleAddr(near)))
 		}
 	}
-	return &subnetSet{
-		groups: map[netip.Prefix]*subnetGroup{},
-		put: func(target, from netip.Prefix) {
-			at(target, from, func(s setID, key string) { p.put(s, key, value{}) })
-		},
-		drop: func(target, from netip.Prefix) { at(target, from, p.drop) },
-		all: func(visit func(netip.Addr, netip.Prefix)) {
-			for addr, t := range p.targets {
-				if prefix := slot(t); prefix.IsValid() && addr.Is6() == six {
-					visit(addr, prefix)
-				}
-			}
-		},
+	if own.IsValid() && own != near && !own.IsSingleIP() {
+		visit(familySet(setInside, addr), pairKey(addr, middleAddr(own)))
 	}
 }

@@ -3,6 +3,7 @@ package nat
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,7 +14,6 @@ type match struct {
 	epoch uint32
 	found [numSets]int
 	wrong [numSets][]keyed // elements that are not as planned, or not planned
-	buf   []byte
 }
 
 func (p *plan) match() *match {
@@ -22,13 +22,12 @@ func (p *plan) match() *match {
 }
 
 func (m *match) visit(s setID, r rawElement) {
-	m.buf = append(append(m.buf[:0], r.key...), r.end...)
-	if e, ok := m.p.elements[s][string(m.buf)]; ok && e.data == string(r.data) && e.note == string(r.note) {
+	if e, ok := m.p.elements[s][string(r.key)]; ok && e.data == string(r.data) && e.note == string(r.note) {
 		e.seen = m.epoch
 		m.found[s]++
 		return
 	}
-	m.wrong[s] = append(m.wrong[s], keyed{string(m.buf), value{string(r.data), string(r.note)}})
+	m.wrong[s] = append(m.wrong[s], keyed{string(r.key), value{string(r.data), string(r.note)}})
 }
 
 // lacking lists the planned elements of a set that were not found.
@@ -48,17 +47,20 @@ func (m *match) lacking(s int) (out []keyed) {
 // by reading everything: after structural work, or when another program made a
 // generation meanwhile.
 func (c *Controller) verify(w *work, gen uint32) (exact bool, err error) {
-	if w.moved || w.fresh || w.chains || len(w.addSets)+len(w.delSets)+len(w.delChains) > 0 {
+	if w.moved || w.fresh || w.full && len(w.rules)+len(w.addSets)+len(w.delSets)+len(w.delChains) > 0 {
 		return false, nil
 	}
 	d := &dumper{s: c.nft, table: c.table, gen: gen}
+	if err := verifyRules(d, w); err != nil || d.err != nil {
+		return false, err
+	}
 	for s := range setDefs {
-		if len(w.add[s])+len(w.del[s]) == 0 {
+		if len(w.add[s])+len(w.del[s]) == 0 || len(c.plan.elements[s]) == 0 { // an empty set is gone
 			continue
 		}
 		if len(w.add[s])+len(w.del[s]) > fewElements {
 			m := c.plan.match()
-			d.elements(setDefs[s].name, setDefs[s].interval, func(e rawElement) { m.visit(setID(s), e) })
+			d.elements(setDefs[s].name, func(e rawElement) { m.visit(setID(s), e) })
 			if errors.Is(d.err, errMoved) {
 				return false, nil
 			}
@@ -80,6 +82,31 @@ func (c *Controller) verify(w *work, gen uint32) (exact bool, err error) {
 	return true, nil
 }
 
+// verifyRules reads back the chains that were written.
+func verifyRules(d *dumper, w *work) error {
+	if len(w.rules) == 0 {
+		return nil
+	}
+	is := map[string][]string{}
+	d.rules(is)
+	if d.err != nil {
+		if errors.Is(d.err, errMoved) {
+			return nil
+		}
+		return d.err
+	}
+	for i := range w.chains {
+		def := &w.chains[i]
+		if !slices.Contains(w.rules, def.name) {
+			continue
+		}
+		if same, err := sameRules(def, is[def.name]); err != nil || !same {
+			return errors.Join(err, fmt.Errorf("%w: chain %s has other rules", ErrReadBack, def.name))
+		}
+	}
+	return nil
+}
+
 // verifyFew asks for single elements.
 func (c *Controller) verifyFew(d *dumper, s setID, w *work) error {
 	def := &setDefs[s]
@@ -90,13 +117,13 @@ func (c *Controller) verifyFew(d *dumper, s setID, w *work) error {
 		a.str(unix.NFTA_SET_ELEM_LIST_SET, def.name)
 		elems := a.open(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
 		for i := range list {
-			list[i].append(&a, def.interval, false)
+			list[i].append(&a, false)
 		}
 		a.close(elems)
 		is := map[string]value{}
 		err := c.nft.request("read back "+def.name, "", nft(unix.NFT_MSG_GETSETELEM), 0, a.b, func(m message) {
-			eachElement(m.body[4:], def.interval, func(e rawElement) {
-				is[string(e.key)+string(e.end)] = value{string(e.data), string(e.note)}
+			eachElement(m.body[4:], func(e rawElement) {
+				is[string(e.key)] = value{string(e.data), string(e.note)}
 			})
 		})
 		return is, err

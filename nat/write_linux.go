@@ -1,19 +1,17 @@
 package nat
 
 import (
-	"net/netip"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// write brings about the work and returns the generation that it made.
-//
-// Where no rules are in force yet, the sets are filled first and the rules
-// follow in a second transaction, so that a restricted port is never open to
-// all. Where they are, additions to the sets that only say who may or must go
-// first: they concern nothing that is forwarded yet. Then comes the switch.
+// write brings about the work and returns the generation that it made. What
+// is in force changes in one transaction. Before it go sets that no rule looks
+// at yet, in as many transactions as the send buffer asks for; after it goes
+// what no rule looks at any more, since a packet may still be on its way
+// through the old rules.
 func (c *Controller) write(w *work) (gen uint32, err error) {
 	gen = w.gen
 	commit := func(b *batch) error {
@@ -30,52 +28,109 @@ func (c *Controller) write(w *work) (gen uint32, err error) {
 		return nil
 	}
 	if w.rebuild {
-		b := newBatch(c.table, gen)
-		b.delTable()
-		if err := commit(b); err != nil {
+		if err := c.restage(w, commit, &gen); err != nil {
 			return gen, err
 		}
 		return gen, errMoved // and read again
 	}
-	inForce := !w.fresh && !w.chains
-	early, late := w.split(inForce)
 	b := newBatch(c.table, gen)
 	if w.fresh {
 		b.addTable()
 	}
-	for _, shape := range allShapes() {
-		if slices.Contains(w.addSets, shape.name) {
-			b.addSet(shape)
+	c.addSets(b, w.addSets)
+	late := w
+	if w.full {
+		var early *work
+		if early, late = w.split(); !early.still() {
+			if b, err = c.fill(b, early, commit, &gen); err == nil {
+				err = commit(b)
+			}
+			if err != nil {
+				return gen, err
+			}
+			b = newBatch(c.table, gen)
 		}
 	}
-	if inForce {
-		b.change(early)
-	} else if b, err = c.fill(b, early, commit, &gen); err != nil {
+	b.change(late)
+	if err := b.swapRules(w); err != nil {
 		return gen, err
 	}
 	if err := commit(b); err != nil {
 		return gen, err
 	}
 	b = newBatch(c.table, gen)
-	b.change(late)
-	if w.chains || len(w.delChains) > 0 {
-		if err := c.swapRules(b, w); err != nil {
-			return gen, err
-		}
-	}
 	for _, name := range w.delSets {
 		b.delSet(name)
 	}
 	return gen, commit(b)
 }
 
-// fill writes element changes while no rules are in force, in as many
+// addSets makes sets; the records are filled at once.
+func (c *Controller) addSets(b *batch, shapes []setShape) {
+	for _, shape := range shapes {
+		b.addSet(shape)
+		var notes []keyed
+		for index, note := range c.records[shape.name] {
+			notes = append(notes, keyed{string(nativeUint32(index)), value{note: note}})
+		}
+		b.elements(unix.NFT_MSG_NEWSETELEM, shape.name, 0, notes)
+	}
+}
+
+// stages are what sets are called, behind their name, while sets of that name
+// and another shape are in their way.
+var stages = []string{".a", ".b"}
+
+// restage gets sets of ours that have another shape out of the way: all sets
+// are filled anew under other names, the rules are made to look at those, and
+// the old ones go. The next difference is then one of names.
+func (c *Controller) restage(w *work, commit func(*batch) error, gen *uint32) error {
+	stage := stages[0]
+	if slices.ContainsFunc(w.sets, func(name string) bool { return strings.HasSuffix(name, stage) }) {
+		stage = stages[1]
+	}
+	b := newBatch(c.table, *gen)
+	b.stage = stage
+	all := &work{}
+	c.addSets(b, recordShapes)
+	for s := range setDefs {
+		if len(c.plan.elements[s]) == 0 {
+			continue
+		}
+		b.addSet(setDefs[s].shape())
+		for key, e := range c.plan.elements[s] {
+			all.add[s] = append(all.add[s], keyed{key, e.value})
+		}
+	}
+	b, err := c.fill(b, all, commit, gen)
+	if err == nil {
+		err = commit(b)
+	}
+	if err != nil {
+		return err
+	}
+	b = newBatch(c.table, *gen)
+	b.stage = stage
+	if err := b.swapRules(&work{chains: w.chains, rules: chainNames(w.chains), delChains: w.delChains}); err != nil {
+		return err
+	}
+	if err := commit(b); err != nil {
+		return err
+	}
+	b = newBatch(c.table, *gen)
+	for _, name := range w.sets {
+		b.delSet(name)
+	}
+	return commit(b)
+}
+
+// fill writes element changes that no rule in force looks at, in as many
 // transactions as the send buffer asks for; the last one is returned.
 func (c *Controller) fill(b *batch, w *work, commit func(*batch) error, gen *uint32) (*batch, error) {
 	part := func(msg, s int, list []keyed) error {
 		for len(list) > 0 {
 			n := min(len(list), fillElements)
-			b.elements(msg, setDefs[s].name, 0, setDefs[s].interval, list[:n])
+			b.elements(msg, setDefs[s].name, 0, list[:n])
 			list = list[n:]
 			if len(b.buf) < c.nft.limit/2 {
 				continue
@@ -83,11 +138,12 @@ func (c *Controller) fill(b *batch, w *work, commit func(*batch) error, gen *uin
 			if err := commit(b); err != nil {
 				return err
 			}
+			stage := b.stage
 			b = newBatch(c.table, *gen)
+			b.stage = stage
 		}
 		return nil
 	}
-	w.order()
 	for s := range w.del {
 		if err := part(unix.NFT_MSG_DELSETELEM, s, w.del[s]); err != nil {
 			return b, err
@@ -108,21 +164,28 @@ func nextGen(gen uint32) uint32 {
 	return gen
 }
 
-func (c *Controller) swapRules(b *batch, w *work) error {
-	for i := range c.chains {
-		if !w.fresh {
-			b.addChain(&c.chains[i]) // so that it can be flushed
-			b.flushChain(c.chains[i].name)
+// swapRules writes chains anew and takes away those that are not ours.
+func (b *batch) swapRules(w *work) error {
+	for i := range w.chains {
+		if def := &w.chains[i]; !w.fresh && slices.Contains(w.rules, def.name) && !slices.Contains(w.delChains, def.name) {
+			b.addChain(def) // so that it can be flushed
+			b.flushChain(def.name)
 		}
 	}
 	for _, name := range w.delChains {
 		b.flushChain(name)
+	}
+	for _, name := range w.delChains {
 		b.delChain(name)
 	}
-	for i := range c.chains {
-		b.addChain(&c.chains[i])
-		for j := range c.chains[i].rules {
-			if err := b.addRule(c.chains[i].name, &c.chains[i].rules[j]); err != nil {
+	for i := range w.chains {
+		def := &w.chains[i]
+		if !slices.Contains(w.rules, def.name) {
+			continue
+		}
+		b.addChain(def)
+		for j := range def.rules {
+			if err := b.addRule(def.name, &def.rules[j]); err != nil {
 				return err
 			}
 		}
@@ -130,93 +193,26 @@ func (c *Controller) swapRules(b *batch, w *work) error {
 	return nil
 }
 
-// change deletes and adds elements, set by set: deletions of all sets first,
-// in the order of setDefs.
+// change deletes and adds elements, deletions of all sets first.
 func (b *batch) change(w *work) {
-	w.order()
 	for s := range w.del {
-		b.elements(unix.NFT_MSG_DELSETELEM, setDefs[s].name, 0, setDefs[s].interval, w.del[s])
+		b.elements(unix.NFT_MSG_DELSETELEM, setDefs[s].name, 0, w.del[s])
 	}
 	for s := range w.add {
-		b.elements(unix.NFT_MSG_NEWSETELEM, setDefs[s].name, 0, setDefs[s].interval, w.add[s])
+		b.elements(unix.NFT_MSG_NEWSETELEM, setDefs[s].name, 0, w.add[s])
 	}
 }
 
-// order sorts what is added, unless it is much: the kernel lists intervals in
-// the order of their arrival.
-func (w *work) order() {
-	for s := range w.add {
-		if len(w.add[s]) <= sortedElements {
-			slices.SortFunc(w.add[s], func(a, b keyed) int { return strings.Compare(a.key, b.key) })
-		}
-	}
-}
-
-// split divides element changes into those that can go before the switch and
-// the switch.
-func (w *work) split(inForce bool) (early, late *work) {
+// split divides element changes into those of sets that no rule looks at, and
+// the others.
+func (w *work) split() (early, late *work) {
 	early, late = &work{}, &work{}
-	if !inForce {
-		early.del, early.add = w.del, w.add
-		return early, late
-	}
-	switching := false
 	for s := range setDefs {
-		late.del[s] = w.del[s]
-		if !setDefs[s].guard {
-			late.add[s] = w.add[s]
-			switching = switching || len(w.add[s])+len(w.del[s]) > 0
-			continue
+		to := late
+		if w.idle || slices.ContainsFunc(w.addSets, func(shape setShape) bool { return shape.name == setDefs[s].name }) {
+			to = early
 		}
-		// What overlaps something deleted belongs to what is in force: both
-		// change at once.
-		overlaps := overlapping(setID(s), w.del[s])
-		for _, k := range w.add[s] {
-			if overlaps(k.key) {
-				late.add[s] = append(late.add[s], k)
-			} else {
-				early.add[s] = append(early.add[s], k)
-			}
-		}
-	}
-	if !switching { // nothing else changes: one transaction is enough
-		for s := range early.add {
-			late.add[s] = append(late.add[s], early.add[s]...)
-			early.add[s] = nil
-		}
+		to.del[s], to.add[s] = w.del[s], w.add[s]
 	}
 	return early, late
-}
-
-// overlapping returns a test whether an element of a guard set may overlap a
-// deleted one, judged by its outside ports, protocol and address where it has
-// them; with subnets, anything may.
-func overlapping(s setID, deleted []keyed) func(key string) bool {
-	size := setDefs[s].key[len(setDefs[s].key)-1].size
-	switch s % setsPerFamily {
-	case setAllowed, setVia:
-		size = setDefs[s].key[2].size
-	default:
-		return func(string) bool { return len(deleted) > 0 }
-	}
-	type span struct {
-		lo, hi uint16
-		protos protoSpan
-	}
-	read := func(key string) (netip.Addr, span) {
-		lo, protos, addr := parseSpan(key, size)
-		hi, _, _ := parseSpan(key[len(key)/2:]+key[:len(key)/2], size)
-		return addr, span{lo, hi, protos}
-	}
-	gone := map[netip.Addr][]span{}
-	for _, k := range deleted {
-		addr, sp := read(k.key)
-		gone[addr] = append(gone[addr], sp)
-	}
-	return func(key string) bool {
-		addr, a := read(key)
-		return slices.ContainsFunc(gone[addr], func(b span) bool {
-			return a.lo <= b.hi && b.lo <= a.hi && a.protos.lo <= b.protos.hi && b.protos.lo <= a.protos.hi
-		})
-	}
 }

@@ -67,7 +67,7 @@ func TestNATCommand(t *testing.T) {
 	require.Empty(t, out)
 	rules, err := exec.Command("nft", "list", "table", "inet", natTable).Output()
 	require.NoError(t, err)
-	require.Contains(t, string(rules), `203.0.113.7 . tcp . 443 comment "web" : 10.59.0.2 . 8443`)
+	require.Contains(t, string(rules), `203.0.113.7 . 443 comment "web" : 10.59.0.2 . 8443`)
 
 	listed, err := runNAT("", "list")
 	require.NoError(t, err)
