@@ -36,7 +36,8 @@ type Options struct {
 	Images map[string]image.Source
 
 	// SourceDate is the time of all files in the package's members; zero is the
-	// time of the git commit, or 1970 without one, and images keep their own.
+	// time of the git commit, or 1970 without one. Files of images keep their own,
+	// none later than this; see image.Options.
 	SourceDate time.Time
 	RequireGit bool // no git commit is ErrGit, as with the reference packer
 

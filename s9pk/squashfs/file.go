@@ -4,6 +4,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"reflect"
 	"slices"
 
 	"github.com/diskfs/go-diskfs/filesystem"
@@ -20,6 +21,28 @@ func (f *FS) entries(at string) ([]fs.DirEntry, error) {
 		list = append(list, infoOf(byName[name]))
 	}
 	return list, nil
+}
+
+// modeOf is the whole mode of an entry. The library's Mode drops setuid, setgid
+// and the sticky bit, and gives no other way to them than the field it keeps them
+// in; forking it for three bits would be worse. Without that field they are not
+// shown, and the tests fail.
+func modeOf(e libEntry) fs.FileMode {
+	mode := e.Mode()
+	v := reflect.Indirect(reflect.ValueOf(e))
+	if v.Kind() != reflect.Struct {
+		return mode
+	}
+	raw := v.FieldByName("mode")
+	if !raw.CanUint() {
+		return mode
+	}
+	for bit, flag := range map[uint64]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
+		if raw.Uint()&bit != 0 {
+			mode |= flag
+		}
+	}
+	return mode
 }
 
 // openDir is a directory that was opened as a file.

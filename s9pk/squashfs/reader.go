@@ -231,7 +231,7 @@ func (i info) Type() fs.FileMode          { return i.mode.Type() }
 func (i info) Info() (fs.FileInfo, error) { return i, nil }
 
 func infoOf(e libEntry) info {
-	i := info{name: e.Name(), size: e.Size(), mode: e.Mode(), modTime: e.ModTime(), sys: &Info{}}
+	i := info{name: e.Name(), size: e.Size(), mode: modeOf(e), modTime: e.ModTime(), sys: &Info{}}
 	if st, ok := e.Sys().(*squashfs.StatT); ok {
 		*i.sys = Info{UID: st.UID, GID: st.GID, Link: st.LinkTarget}
 	}

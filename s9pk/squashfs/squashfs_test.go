@@ -151,6 +151,48 @@ func TestRead(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrInvalid)
 }
 
+// TestModes lists all twelve bits of a mode, as mksquashfs stored them.
+func TestModes(t *testing.T) {
+	need(t, "mksquashfs")
+	want := map[string]fs.FileMode{
+		"su": 0o755 | fs.ModeSetuid, "sg": 0o750 | fs.ModeSetgid, "both": 0o711 | fs.ModeSetuid | fs.ModeSetgid, "plain": 0o640,
+		"tmp": 0o777 | fs.ModeDir | fs.ModeSticky, "shared": 0o775 | fs.ModeDir | fs.ModeSetgid, "tmp/in": 0o600 | fs.ModeSetuid,
+	}
+	path := t.TempDir() + "/i"
+	require.NoError(t, Create(context.Background(), path, CreateOptions{}, func(w io.Writer) error {
+		tw := tar.NewWriter(w)
+		for _, h := range []*tar.Header{
+			{Name: "su", Typeflag: tar.TypeReg, Mode: 0o4755}, {Name: "sg", Typeflag: tar.TypeReg, Mode: 0o2750},
+			{Name: "both", Typeflag: tar.TypeReg, Mode: 0o6711}, {Name: "plain", Typeflag: tar.TypeReg, Mode: 0o640},
+			{Name: "tmp/", Typeflag: tar.TypeDir, Mode: 0o1777}, {Name: "shared/", Typeflag: tar.TypeDir, Mode: 0o2775},
+			{Name: "tmp/in", Typeflag: tar.TypeReg, Mode: 0o4600},
+		} {
+			if err := tw.WriteHeader(h); err != nil {
+				return err
+			}
+		}
+		return tw.Close()
+	}))
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	f, err := Open(bytes.NewReader(b), int64(len(b)))
+	require.NoError(t, err)
+	got := map[string]fs.FileMode{}
+	require.NoError(t, fs.WalkDir(f, ".", func(p string, d fs.DirEntry, err error) error {
+		if err != nil || p == "." {
+			return err
+		}
+		listed, err := d.Info()
+		require.NoError(t, err)
+		direct, err := f.Lstat(p)
+		require.NoError(t, err)
+		require.Equal(t, listed.Mode(), direct.Mode(), p)
+		got[p] = listed.Mode()
+		return nil
+	}))
+	require.Equal(t, want, got)
+}
+
 // TestFSRules has the standard library try every call that an fs.FS answers.
 func TestFSRules(t *testing.T) {
 	need(t, "mksquashfs")

@@ -23,8 +23,8 @@ type Options struct {
 	CacheDir string // finished images stand here; made if missing
 
 	// SourceDate is the latest time that a file of an image carries; zero means
-	// the latest of the source's own files, or for Debian packages the date of
-	// the release.
+	// the latest of the source's own files, for Debian packages the date of the
+	// release, and for a folder whose times do not count 1970.
 	SourceDate time.Time
 
 	Tool     string              // docker or podman; "" is the first on PATH that works
@@ -139,7 +139,7 @@ func (b *builder) origin(ctx context.Context, s *Source) (*origin, error) {
 	case "oci":
 		return b.fromOCI(ctx, locate(b.Dir, s.OCI, b.Arch), s.Ref)
 	case "rootfs":
-		return b.fromFolder(ctx, locate(b.Dir, s.Rootfs, b.Arch), s.Keep)
+		return b.fromFolder(ctx, locate(b.Dir, s.Rootfs, b.Arch), s)
 	case "debian":
 		return b.fromDebian(ctx, s.Debian)
 	case "dockerTag":
@@ -156,7 +156,7 @@ func (b *builder) make(ctx context.Context, s *Source, from *origin, path string
 		return err
 	}
 	if s.Files != "" {
-		if err := t.addDir(ctx, locate(b.Dir, s.Files, b.Arch), s.Keep, true); err != nil {
+		if err := t.addDir(ctx, locate(b.Dir, s.Files, b.Arch), dirOptions{owners: s.Keep, shared: true}); err != nil {
 			return err
 		}
 	}
@@ -184,9 +184,9 @@ func (b *builder) make(ctx context.Context, s *Source, from *origin, path string
 		})
 }
 
-func (b *builder) fromFolder(ctx context.Context, dir string, keep bool) (*origin, error) {
+func (b *builder) fromFolder(ctx context.Context, dir string, s *Source) (*origin, error) {
 	t := newTree()
-	if err := t.addDir(ctx, dir, keep, false); err != nil {
+	if err := t.addDir(ctx, dir, dirOptions{owners: s.Keep, times: s.KeepTimes}); err != nil {
 		return nil, err
 	}
 	key, err := t.key(ctx)
@@ -242,7 +242,7 @@ func (b *builder) fromBlobs(bl blobs, ref string) (*origin, error) {
 // folderKey names the content of a folder that is laid over an image.
 func (b *builder) folderKey(ctx context.Context, dir string, keep bool) (string, error) {
 	t := newTree()
-	if err := t.addDir(ctx, dir, keep, true); err != nil {
+	if err := t.addDir(ctx, dir, dirOptions{owners: keep, shared: true}); err != nil {
 		return "", err
 	}
 	return t.key(ctx)

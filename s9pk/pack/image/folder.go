@@ -15,7 +15,7 @@ import (
 // folder was checked out. level is zstd's; 0 means squashfs.DefaultLevel.
 func Folder(ctx context.Context, dir, path string, date time.Time, level int) error {
 	t := newTree()
-	if err := t.addDir(ctx, dir, false, true); err != nil {
+	if err := t.addDir(ctx, dir, dirOptions{shared: true}); err != nil {
 		return err
 	}
 	readable(t.root)

@@ -131,15 +131,19 @@ func xattrs(records map[string]string) map[string]string {
 	return kept
 }
 
-// addDir lays the folder at dir over the tree; everything belongs to root unless
-// keep says to leave the owners. Directories that are there already, perhaps
-// through a link (/lib), stay as they are and are only added to. Names beginning
-// with ".wh." are ordinary here. Sockets are skipped.
-//
-// With undated, files get the time that the whole image has and lose the write
-// permission of others than their owner: in a folder that a version control system
-// checked out, neither says anything.
-func (t *tree) addDir(ctx context.Context, dir string, keep, undated bool) error {
+// dirOptions says what of a folder on disk is content.
+type dirOptions struct {
+	owners bool // else everything belongs to root
+	times  bool // else files get the time that the whole image has
+	// shared takes away the write permission of others than the owner: in a folder
+	// that a version control system checked out it says nothing.
+	shared bool
+}
+
+// addDir lays the folder at dir over the tree. Directories that are there
+// already, perhaps through a link (/lib), stay as they are and are only added to.
+// Names beginning with ".wh." are ordinary here. Sockets are skipped.
+func (t *tree) addDir(ctx context.Context, dir string, o dirOptions) error {
 	t.layer++
 	links := map[fileID]*node{}
 	fi, err := os.Stat(dir)
@@ -183,12 +187,14 @@ func (t *tree) addDir(ctx context.Context, dir string, keep, undated bool) error
 				return err
 			}
 		}
-		n, err := fileNode(p, fi, keep)
+		n, err := fileNode(p, fi, o.owners)
 		if err != nil {
 			return err
 		}
-		if undated {
+		if !o.times {
 			n.hdr.ModTime = time.Time{}
+		}
+		if o.shared {
 			n.hdr.Mode &^= 0o022
 		}
 		if linked && !fi.IsDir() {

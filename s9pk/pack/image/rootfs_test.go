@@ -44,6 +44,38 @@ func TestBuildRootfs(t *testing.T) {
 	require.NotEqual(t, img.SquashFS, changed.SquashFS)
 }
 
+// TestRootfsCopies packs two copies of a tree that were made at different times:
+// the same bytes, unless the times are to count.
+func TestRootfsCopies(t *testing.T) {
+	needTool(t, "mksquashfs")
+	copyAt := func(when time.Time) string {
+		dir := t.TempDir()
+		require.NoError(t, os.MkdirAll(dir+"/usr/bin", 0o755))
+		require.NoError(t, os.WriteFile(dir+"/usr/bin/app", []byte("app"), 0o755))
+		require.NoError(t, os.Link(dir+"/usr/bin/app", dir+"/usr/bin/same"))
+		require.NoError(t, os.WriteFile(dir+"/usr/data", []byte("data"), 0o664))
+		require.NoError(t, os.Symlink("usr/bin", dir+"/bin"))
+		for _, name := range []string{"/usr/bin/app", "/usr/data", "/usr/bin", "/usr", ""} {
+			require.NoError(t, os.Chtimes(dir+name, when, when))
+		}
+		return dir
+	}
+	build := func(dir string, keep bool, date time.Time) []byte {
+		img, err := Build(context.Background(), Source{Rootfs: dir, KeepTimes: keep},
+			Options{Arch: "x86_64", CacheDir: t.TempDir(), SourceDate: date})
+		require.NoError(t, err)
+		b, err := os.ReadFile(img.SquashFS)
+		require.NoError(t, err)
+		return b
+	}
+	one, two := copyAt(time.Unix(1e9, 0)), copyAt(time.Unix(15e8, 7))
+	for _, date := range []time.Time{{}, time.Unix(12e8, 0)} {
+		require.Equal(t, build(one, false, date), build(two, false, date), date)
+		require.NotEqual(t, build(one, true, date), build(two, true, date), date)
+	}
+	require.NotEqual(t, build(one, false, time.Time{}), build(one, false, time.Unix(12e8, 0)))
+}
+
 func TestBuildStops(t *testing.T) {
 	needTool(t, "mksquashfs")
 	root := t.TempDir()

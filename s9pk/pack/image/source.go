@@ -30,6 +30,10 @@ type Source struct {
 	// Keep leaves the owners of Rootfs and of Files as they are on disk instead
 	// of giving everything to root.
 	Keep bool `json:"keepOwners,omitempty"`
+	// KeepTimes leaves the times of Rootfs as they are on disk, none later than
+	// the image's date. Without it all its files have that date, so that copies of
+	// a folder make the same image whenever they were made.
+	KeepTimes bool `json:"keepTimes,omitempty"`
 	// Debian is a root of Debian packages.
 	Debian *Debian `json:"debian,omitempty"`
 	// DockerTag is pulled, DockerBuild is built, by docker or podman.

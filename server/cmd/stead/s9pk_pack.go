@@ -38,9 +38,11 @@ and may add "files" (a folder laid over it), "env", "user", "workdir",
 "entrypoint" and "cmd". Files that lie ready as images/ARCH/ID.squashfs, .json
 and .env are taken as they are.
 
-Equal projects give equal packages. The files of images made of a folder keep
-their times; with SOURCE_DATE_EPOCH none is younger than that, and all other
-files of the package have that time, which is else the git commit's.`,
+Equal projects give equal packages, wherever and whenever they were copied to.
+The members of the package date from SOURCE_DATE_EPOCH, else from the git commit;
+images made of a folder from SOURCE_DATE_EPOCH, else 1970, unless "keepTimes"
+keeps the times of its files ("keepOwners" their owners); and in all others no
+file is younger than SOURCE_DATE_EPOCH.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
