@@ -13,7 +13,7 @@ GUEST       := server/embedded/dist/start-container
 # top, and what only tests call (the nft, lxc-start and ip programs as oracles).
 BUILD_PKGS  := gcc libc6-dev pkg-config lxc-dev liblxc-common
 RUN_PKGS    := mmdebstrap squashfs-tools ca-certificates
-TEST_PKGS   := lxc nftables iproute2 conntrack strace b3sum miniupnpd-nftables busybox-static e2fsprogs curl
+TEST_PKGS   := lxc nftables iproute2 conntrack strace b3sum miniupnpd-nftables busybox-static e2fsprogs curl podman
 
 export CGO_ENABLED := 1
 
