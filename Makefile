@@ -9,6 +9,12 @@ EXAMPLE     := examples/services/hello-world
 EXAMPLE_PKG := bin/hello-world.s9pk
 GUEST       := server/embedded/dist/start-container
 
+# Services that tests run on a server: a pair of examples, and the pair that
+# calls every effect. They share the examples' node_modules.
+SERVICES    := server/e2e/conformance/peer server/e2e/conformance/probe
+SERVICE_PKGS := $(foreach s,$(SERVICES),bin/packages/$(notdir $s).s9pk)
+SERVICE_MODULES := examples/services/node_modules
+
 # Debian packages: what a build needs, what packing and the base image need on
 # top, and what only tests call (the nft, lxc-start and ip programs as oracles).
 BUILD_PKGS  := gcc libc6-dev pkg-config lxc-dev liblxc-common
@@ -21,7 +27,7 @@ export CGO_ENABLED := 1
 VCS := $(shell git status >/dev/null 2>&1 && echo true || echo false)
 
 # What tests of the whole program run on.
-TEST_ENV = STEAD_BIN=$(abspath bin/stead) STEAD_BASE="$$(cat bin/base.path)" STEAD_EXAMPLE=$(abspath $(EXAMPLE_PKG))
+TEST_ENV = STEAD_BIN=$(abspath bin/stead) STEAD_BASE="$$(cat bin/base.path)" STEAD_EXAMPLE=$(abspath $(EXAMPLE_PKG)) STEAD_PACKAGES=$(abspath bin/packages)
 
 .PHONY: up build test check unit example base bench fuzz crash golden clean deps-build deps-run deps-test
 
@@ -37,11 +43,30 @@ $(GUEST): $(shell find lxcrt/guest -name '*.go' -not -name '*_test.go') go.mod
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $@ ./lxcrt/guest/cmd/start-container
 
 # The example service: bundled by esbuild, packed and signed by our own tool.
-example: $(EXAMPLE_PKG)
+example: $(EXAMPLE_PKG) $(SERVICE_PKGS)
 $(EXAMPLE_PKG): $(shell find $(EXAMPLE) -type f -not -path '*/node_modules/*' -not -path '*/javascript/*') | build deps-run
 	cd $(EXAMPLE) && npm install --no-audit --no-fund --no-package-lock --loglevel=error && npm run -s check && npm run -s build
 	test -e bin/example-key.pem || bin/stead s9pk key new bin/example-key.pem
 	bin/stead s9pk pack --key bin/example-key.pem --arch "$$(uname -m)" --cache bin/cache/selfstead/images --output $@ $(EXAMPLE)
+
+$(SERVICE_MODULES)/.done: examples/services/package.json | deps-run
+	cd $(@D)/.. && npm install --no-audit --no-fund --no-package-lock --loglevel=error
+	touch $@
+
+SERVICE_SOURCES = $(shell find $1 -type f -not -path '*/node_modules/*' -not -path '*/javascript/*')
+
+bin/packages/.checked: $(SERVICE_MODULES)/.done $(call SERVICE_SOURCES,$(SERVICES) server/e2e/conformance)
+	@mkdir -p $(@D)
+	cd server/e2e/conformance && $(abspath $(SERVICE_MODULES))/.bin/tsc --noEmit -p .
+	touch $@
+
+define service
+bin/packages/$(notdir $1).s9pk: $(call SERVICE_SOURCES,$1) bin/packages/.checked $(EXAMPLE_PKG) | build
+	cd $1 && $(abspath $(SERVICE_MODULES))/.bin/esbuild startos/index.ts --bundle --tsconfig=../tsconfig.json --platform=node --target=node20 \
+		--format=cjs --external:encoding --log-level=warning --outfile=javascript/index.js
+	bin/stead s9pk pack --key bin/example-key.pem --arch "$$$$(uname -m)" --cache bin/cache/selfstead/images --output $$@ $1
+endef
+$(foreach s,$(SERVICES),$(eval $(call service,$s)))
 
 # The Debian image that every service container starts from.
 base: bin/base.path
@@ -96,4 +121,4 @@ deps-test:
 	@.ci/deps $(TEST_PKGS)
 
 clean:
-	rm -rf bin .cache $(GUEST) $(EXAMPLE)/javascript $(EXAMPLE)/node_modules
+	rm -rf bin .cache $(GUEST) $(EXAMPLE)/javascript $(EXAMPLE)/node_modules $(SERVICE_MODULES) $(addsuffix /javascript,$(SERVICES))
