@@ -210,13 +210,17 @@ func (w *window) bytes(off, n int64) ([]byte, error) {
 
 // end is where a body ends, as far as it lies within the archive.
 func (f *File) end() int64 {
-	if f.inside(f.a.size) {
+	if f.Size > 0 && f.inside(f.a.size) {
 		return f.Position + f.Size
 	}
 	return min(f.Position, f.a.size)
 }
 
-// inside says whether a body lies within the archive.
+// inside says whether a body lies within the archive. An empty one lies anywhere
+// that is a position at all, as for the reference.
 func (f *File) inside(end int64) bool {
-	return f.Size >= 0 && f.Position <= math.MaxInt64-f.Size && f.Position+f.Size <= end
+	if f.Size == 0 {
+		return f.Position < math.MaxInt64
+	}
+	return f.Size > 0 && f.Position <= math.MaxInt64-f.Size && f.Position+f.Size <= end
 }

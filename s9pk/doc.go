@@ -28,6 +28,11 @@
 // that the holder of some key made the package; which key may be trusted for
 // what is for the caller to say: see Archive.Signer and Options.Commitment.
 //
+// Not signed are positions, lengths of tables, the order and types of entries, and
+// bytes that no table points at. Whoever changes those can leave entries out, and
+// that is all: what is left leads to the signed bytes or is refused. TestFlips
+// names the bits of a small archive that may change unnoticed.
+//
 // # Stricter than the reference
 //
 // Some archives that StartOS opens are refused with ErrUnsafe, because what

@@ -179,7 +179,11 @@ func (sv *StreamVerifier) wantTable(p pending) error {
 
 func (sv *StreamVerifier) wantBody(path string, e *merkle.Entry) error {
 	r := &region{stretch: stretch{saturate(e.Position), saturate(e.Size)}, path: path, hash: e.Hash}
-	if e.Size > math.MaxInt64 || r.pos > math.MaxInt64-r.size || r.pos+r.size > sv.end {
+	outside := e.Size > math.MaxInt64 || r.pos > math.MaxInt64-r.size || r.pos+r.size > sv.end
+	if r.size == 0 { // it lies anywhere that is a position at all
+		outside = r.pos == math.MaxInt64
+	}
+	if outside {
 		return r.fail(fmt.Errorf("%w: %d bytes at %d lie beyond the end", ErrTruncated, e.Size, e.Position))
 	}
 	sv.sum.Files++
