@@ -12,6 +12,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/selfstead/selfstead/patchdb"
+	"github.com/selfstead/selfstead/server/state"
 )
 
 var netipLoopback = netip.MustParseAddr("127.0.0.1")
@@ -108,6 +111,11 @@ func TestRoutes(t *testing.T) {
 
 		{"user", "GET", "/v1/network/forwards", "", 200, []string{`"source":"192.0.2.7:49152"`}, nil},
 		{"user", "GET", "/v1/system", "", 200, []string{`"hostname":"stead"`, `"architecture":"x86_64"`, `"claimed":true`}, nil},
+		{"user", "GET", "/v1/system/smtp", "", 404, []string{"not-found"}, nil},
+		{"user", "DELETE", "/v1/system/smtp", "", 204, nil, nil},
+		{"user", "PUT", "/v1/system/smtp", `{"host":"mail.example.org","port":587,"from":"Me <me@example.org>","username":"me","password":"mail secret"}`, 200, []string{`"passwordSet":true`, `"security":"starttls"`}, []string{"mail secret"}},
+		{"user", "PUT", "/v1/system/smtp", `{"host":"mail.example.org","port":587,"from":"nobody","username":"me","password":"mail secret"}`, 422, []string{"body.from"}, []string{"mail secret"}},
+		{"user", "PUT", "/v1/system/smtp", `{"host":"h","port":0,"from":"me@example.org","username":"me","security":"none"}`, 422, []string{"body.port", "body.security"}, nil},
 		{"user", "POST", "/v1/system/power", `{"action":"shutdown"}`, 403, []string{"local-only"}, nil},
 		{"local", "POST", "/v1/system/power", `{"action":"shutdown"}`, 202, nil, nil},
 		{"local", "POST", "/v1/system/power", `{"action":"explode"}`, 422, nil, nil},
@@ -152,6 +160,43 @@ func TestRoutes(t *testing.T) {
 			assert.NotContains(t, l.log.String(), password)
 		})
 	}
+}
+
+// The password of the mail server is written and never read, and follows no
+// change of the server that it is for.
+func TestSMTPPassword(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	const path = "/v1/system/smtp"
+	set := func(host, rest string) string {
+		t.Helper()
+		a := l.do("user", "PUT", path, `{"host":"`+host+`","port":587,"from":"me@example.org","username":"me"`+rest+`}`)
+		require.Equal(t, 200, a.status, a.body)
+		return a.body
+	}
+	stored := func() *string {
+		t.Helper()
+		v, err := patchdb.Get[state.SMTP](l.db, state.SMTPPointer)
+		require.NoError(t, err)
+		return v.Password
+	}
+	set("one.example", `,"password":"mail secret"`)
+	for _, from := range []string{path, "/v1/state", "/v1/state?pointer=/serverInfo/smtp"} {
+		a := l.do("user", "GET", from, "")
+		require.Equal(t, 200, a.status)
+		assert.Contains(t, a.body, `"passwordSet":true`)
+		assert.NotContains(t, a.body, "mail secret")
+	}
+	set("one.example", `,"security":"tls"`)
+	require.Equal(t, "mail secret", *stored(), "kept")
+	assert.Contains(t, set("two.example", ""), `"passwordSet":false`)
+	require.Nil(t, stored(), "it was another server's")
+	set("one.example", `,"password":"mail secret"`)
+	set("one.example", `,"password":""`)
+	require.Nil(t, stored())
+	require.Equal(t, 204, l.do("user", "DELETE", path, "").status)
+	require.Equal(t, 404, l.do("user", "GET", path, "").status)
+	assert.NotContains(t, l.do("user", "GET", "/v1/state", "").body, "smtp")
 }
 
 func TestWrongMediaType(t *testing.T) {

@@ -137,6 +137,7 @@ func (s *Server) routes() {
 	s.actionRoutes()
 	s.networkRoutes()
 	s.systemRoutes()
+	s.smtpRoutes()
 }
 
 // Handler serves the API; local says that only the server's own user can reach

@@ -222,6 +222,21 @@ func (c *Client) Forwards(ctx context.Context) ([]api.Forward, error) {
 	return get[[]api.Forward](ctx, c, "/v1/network/forwards")
 }
 
+// SMTP reads the outgoing mail server.
+func (c *Client) SMTP(ctx context.Context) (api.SMTP, error) {
+	return get[api.SMTP](ctx, c, "/v1/system/smtp")
+}
+
+// SetSMTP sets the outgoing mail server.
+func (c *Client) SetSMTP(ctx context.Context, in api.SMTPChange) (api.SMTP, error) {
+	return post[api.SMTP](ctx, c, http.MethodPut, "/v1/system/smtp", in)
+}
+
+// DeleteSMTP takes the outgoing mail server back.
+func (c *Client) DeleteSMTP(ctx context.Context) error {
+	return c.Call(ctx, http.MethodDelete, "/v1/system/smtp", nil, nil)
+}
+
 // Power ends the server program; only over its own socket.
 func (c *Client) Power(ctx context.Context, action string) error {
 	return c.Call(ctx, http.MethodPost, "/v1/system/power", api.Power{Action: action}, nil)

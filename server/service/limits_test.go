@@ -88,6 +88,37 @@ func TestLimitsOfARunningService(t *testing.T) {
 	l.json("GET", "/v1/packages/nix/limits", "", 404, nil)
 }
 
+// The owner's mail server reaches services, and so does each change of it, after
+// an adoption too.
+func TestSystemSMTP(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.start()
+	l.install(build(t, testPackage{ID: "alpha", Port: 18080, Code: map[string]any{"smtp": true}}))
+	l.healthy("alpha")
+	told := func(lines ...string) {
+		t.Helper()
+		l.await("the news", 10*time.Second, func() bool {
+			text, _ := os.ReadFile(l.dir + "/volumes/alpha/data/main/smtp")
+			return strings.HasSuffix(string(text), strings.Join(lines, "\n")+"\n")
+		})
+	}
+	told("null")
+	one := `{"host":"one.example","port":587,"from":"me@example.org","username":"me","password":"mail secret","security":"starttls"}`
+	l.json("PUT", "/v1/system/smtp", one, 200, nil)
+	told("null", one)
+	l.kill()
+	l.start()
+	l.healthy("alpha")
+	l.json("PUT", "/v1/system/smtp", strings.Replace(one, "587", "465", 1), 200, nil)
+	told(strings.Replace(one, "587", "465", 1))
+	l.json("DELETE", "/v1/system/smtp", "", 204, nil)
+	told("null")
+	text, err := os.ReadFile(l.log.Name())
+	require.NoError(t, err)
+	require.NotContains(t, string(text), "mail secret")
+}
+
 // limit reads a limit as the lab's one container sees it.
 func (l *lab) limit(controller, v1, v2 string) int64 {
 	l.t.Helper()

@@ -53,6 +53,8 @@ type PrivatePart struct {
 
 	KeptData      map[string]time.Time `json:"keptData"`      // packages removed without their volumes, and when
 	Notifications []Notification       `json:"notifications"` // oldest first
+
+	SMTP *SMTP `json:"smtp,omitempty"`
 }
 
 // New is the document of a server that has just been set up.

@@ -11,6 +11,8 @@ type Server struct {
 	Network  Network `json:"network"`
 
 	UnreadNotificationCount int `json:"unreadNotificationCount"`
+
+	SMTP *SMTPInfo `json:"smtp,omitempty"` // without its password; absent while there is none
 }
 
 // Network is what the server knows of its own addresses.

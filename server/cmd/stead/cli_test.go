@@ -102,6 +102,9 @@ func TestPackagesCommands(t *testing.T) {
 		"DELETE /v1/packages/hello-world/grants/other":      `204 `,
 		"GET /v1/packages/hello-world/limits":               `200 {"set":{"pids":100},"default":{"memory":2147483648},"effective":{"memory":2147483648,"pids":100}}`,
 		"PUT /v1/packages/hello-world/limits":               `200 {"set":{"pids":100,"memory":536870912},"default":{},"effective":{"memory":536870912,"pids":100}}`,
+		"GET /v1/system/smtp":                               `200 {"host":"mail.example.org","port":587,"from":"me@example.org","username":"me","passwordSet":true,"security":"tls"}`,
+		"PUT /v1/system/smtp":                               `200 {"host":"two.example.org","port":25,"from":"me@example.org","username":"me","passwordSet":false,"security":"starttls"}`,
+		"DELETE /v1/system/smtp":                            `204 `,
 		"GET /v1/sessions":                                  `200 [{"id":"s1","name":"laptop"}]`,
 	})
 	for _, tt := range []struct {
@@ -122,6 +125,9 @@ func TestPackagesCommands(t *testing.T) {
 		{[]string{"packages", "grants", "remove", "hello-world", "other"}, []string{"other reaches hello-world no longer"}},
 		{[]string{"packages", "limits", "hello-world"}, []string{"memory      2048 MiB", "pids        100"}},
 		{[]string{"packages", "limits", "hello-world", "--memory", "0.5G"}, []string{"memory      512 MiB"}},
+		{[]string{"system", "smtp"}, []string{"mail.example.org  587", "yes"}},
+		{[]string{"system", "smtp", "set", "--host", "two.example.org", "--from", "me@example.org", "--port", "25"}, []string{"two.example.org  25"}},
+		{[]string{"system", "smtp", "clear"}, nil},
 		{[]string{"packages", "uninstall", "hello-world"}, []string{"uninstall hello-world: done"}},
 		{[]string{"operations"}, []string{"upload 25%"}},
 		{[]string{"state"}, []string{`"a": 1`}},

@@ -78,5 +78,6 @@ func newSystemCommand() *cobra.Command {
 		})
 	})
 	t.bind(cmd)
+	cmd.AddCommand(t.smtpCommand())
 	return cmd
 }

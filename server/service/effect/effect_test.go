@@ -410,9 +410,9 @@ func TestNetwork(t *testing.T) {
 func TestSystem(t *testing.T) {
 	b := newBench(t)
 	b.ok("get-system-smtp", `{"callback":1}`, `null`)
-	_, err := b.db.Put(t.Context(), "/public/serverInfo/smtp", map[string]any{"host": "h"})
+	_, err := b.db.Put(t.Context(), state.SMTPPointer, state.SMTP{Host: "h", Port: 587, From: "a@h", Username: "u", Security: "tls"})
 	require.NoError(t, err)
-	b.ok("get-system-smtp", ``, `{"host":"h"}`)
+	b.ok("get-system-smtp", ``, `{"host":"h","port":587,"from":"a@h","username":"u","password":null,"security":"tls"}`)
 	b.fails("get-ssl-certificate", `{"hostnames":["self.startos"]}`, effect.KindOpenSSL)
 	b.fails("get-ssl-key", `{"hostnames":["self.startos"],"algorithm":"rsa"}`, rpc.CodeInvalidParams)
 	b.ok("notification.create", `{"level":"info","title":"T","message":"M"}`, `null`)

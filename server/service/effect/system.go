@@ -2,7 +2,6 @@ package effect
 
 import (
 	"context"
-	"encoding/json"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -22,9 +21,8 @@ var _ = register(map[string]method{
 func getSystemSMTP(_ context.Context, h *Handler, p struct {
 	Callback *int64 `json:"callback"`
 }) (any, error) {
-	at := patchdb.Join(state.ServerInfo, "smtp")
-	h.watch(p.Callback, at)
-	return optional[json.RawMessage](h.DB, at)
+	h.watch(p.Callback, state.SMTPPointer)
+	return optional[state.SMTP](h.DB, state.SMTPPointer)
 }
 
 type certificateParams struct {

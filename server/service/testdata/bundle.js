@@ -50,6 +50,13 @@ exports.init = async ({ effects, kind }) => {
     id: 'set-name',
     metadata: { name: 'Set name', description: 'd', warning: null, visibility: 'enabled', allowedStatuses: 'any', hasInput: true, group: null },
   })
+  if (test.smtp) {
+    const follow = async () => {
+      const smtp = await effects.getSystemSmtp({ callback: () => follow() })
+      await fs.appendFile(`${volume}/smtp`, `${JSON.stringify(smtp)}\n`)
+    }
+    await follow()
+  }
   for (const id of ['count', 'relay']) {
     await effects.action.export({
       id,
