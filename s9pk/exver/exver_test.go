@@ -1,6 +1,9 @@
 package exver
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestParseExtended(t *testing.T) {
 	t.Parallel()
@@ -211,6 +214,36 @@ func TestSatisfiable(t *testing.T) {
 	}
 	if !MustParseRange("<=2").Intersects(MustParseRange(">=2")) || MustParseRange(">=2").Intersects(MustParseRange("<2")) {
 		t.Error("Intersects is not And and Satisfiable")
+	}
+}
+
+// TestLongRanges reads ranges of many conditions: either they can be printed and
+// read again, or they are refused.
+func TestLongRanges(t *testing.T) {
+	read, refused := 0, 0
+	for _, n := range []int{2, 127, 128, 129, 1000, 2000, 2047, 2048, 5000, 8000, 17_000, 100_000} {
+		for _, text := range []string{
+			strings.Repeat("0", n), strings.Repeat("=1 ", n), strings.Repeat("=1 || =2 && ", n) + "=3",
+			strings.Repeat("(", n) + "=1" + strings.Repeat(")", n), strings.Repeat("!(<1 ", n) + "=1" + strings.Repeat(")", n),
+			strings.Repeat("!(#a ", n), strings.Repeat("!", n) + ">1", strings.Repeat("(#a || #b) ", n),
+		} {
+			r, err := ParseRange(text)
+			if err != nil {
+				if n < 1000 && !strings.HasPrefix(text, "!(#a") { // never closed: it takes too many attempts
+					t.Errorf("%d of %.20q: %v", n, text, err)
+				}
+				refused++
+				continue
+			}
+			read++
+			again, err := ParseRangeStrict(r.String())
+			if err != nil || again.String() != r.String() {
+				t.Errorf("%d of %.20q cannot be read again: %v", n, text, err)
+			}
+		}
+	}
+	if read == 0 || refused == 0 {
+		t.Errorf("%d read, %d refused: nothing was compared", read, refused)
 	}
 }
 

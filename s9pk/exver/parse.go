@@ -4,10 +4,12 @@ import (
 	"strings"
 )
 
-// Bounds on what one range may hold; real ones have a handful of conditions.
+// Bounds on what one range may hold, as it stands and as it is printed, which
+// takes more parentheses: what was read can be printed and read again. Real ones
+// have a handful of conditions.
 const (
-	maxNesting    = 256 // parentheses and negations in one another
-	maxConditions = 10_000
+	maxNesting    = 4096 // parentheses and negations in one another, each for two
+	maxConditions = 16_384
 )
 
 // ParseRange reads a range as StartOS servers do. What follows the longest
@@ -46,6 +48,10 @@ func MustParseRange(s string) Range {
 func parseRange(s string) (Range, string, error) {
 	p := &parser{s: s}
 	r, ok := p.expr()
+	if ok && p.reason == "" {
+		p.depth, p.atoms = 0, 0
+		p.again(&r)
+	}
 	switch {
 	case p.reason != "":
 		return Range{}, "", syntax("version range", s, p.reason)
@@ -65,6 +71,50 @@ type parser struct {
 	reason string
 }
 
+// again counts as expr would for the printed form of r.
+func (p *parser) again(r *Range) {
+	p.enter(0)
+	p.againAtom(r)
+	p.enter(1) // the atom that it looks for behind the last
+	p.depth -= 2
+}
+
+// enter counts one level and perhaps an attempt at an atom.
+func (p *parser) enter(atoms int) {
+	if p.depth++; p.depth > maxNesting {
+		p.reason = "nested too deeply"
+	}
+	if p.atoms += atoms; p.atoms > maxConditions {
+		p.reason = "too many conditions"
+	}
+}
+
+func (p *parser) againAtom(r *Range) {
+	child := func(c *Range) {
+		switch c.kind {
+		case kindAnd, kindOr, kindNot, kindFlavor: // in parentheses
+			p.enter(1)
+			p.again(c)
+			p.depth--
+		default:
+			p.againAtom(c)
+		}
+	}
+	switch {
+	case p.reason != "": // enough is known
+	case r.kind == kindAnd, r.kind == kindOr:
+		child(r.a)
+		child(r.b)
+	case r.kind == kindNot:
+		p.enter(1)
+		child(r.a)
+		p.depth--
+	default:
+		p.enter(1)
+		p.depth--
+	}
+}
+
 func (p *parser) spaces() {
 	for p.i < len(p.s) && p.s[p.i] == ' ' {
 		p.i++
@@ -81,11 +131,11 @@ func (p *parser) token(t string) bool {
 
 // expr := atom ( ("||" | "&&")? atom )*
 func (p *parser) expr() (Range, bool) {
-	if p.depth++; p.depth > maxNesting {
-		p.reason = "nested too deeply"
+	p.enter(0)
+	defer func() { p.depth-- }()
+	if p.reason != "" {
 		return Range{}, false
 	}
-	defer func() { p.depth-- }()
 	r, ok := p.atom()
 	if !ok {
 		return r, false
@@ -116,13 +166,8 @@ func (p *parser) expr() (Range, bool) {
 }
 
 func (p *parser) atom() (Range, bool) {
-	if p.depth++; p.depth > maxNesting {
-		p.reason = "nested too deeply"
-	}
+	p.enter(1)
 	defer func() { p.depth-- }()
-	if p.atoms++; p.atoms > maxConditions {
-		p.reason = "too many conditions"
-	}
 	if p.reason != "" {
 		return Range{}, false
 	}
