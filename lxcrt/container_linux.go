@@ -200,7 +200,7 @@ func (c *Container) start(ctx context.Context) (_ *run, monitorDone <-chan struc
 		return nil, nil, err
 	}
 	if c.networked() {
-		if err := c.r.net.plan(c.spec).connect(c.r.net.conn, pid); err != nil {
+		if err := c.r.net.connect(c.spec, pid); err != nil {
 			return nil, nil, err
 		}
 	}

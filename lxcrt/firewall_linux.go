@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,6 +27,9 @@ type Edge struct {
 //	             belongs to a declared edge, either way; the rest is dropped
 //	input        from a link: replies, what was DNATed, DNS at the gateway; the rest is dropped
 //	postrouting  from a container, out of a link that is not ours: masquerade
+//
+// A container whose link is a port of a bridge is known here by its addresses,
+// which bridgeWall vouches for.
 type firewall struct {
 	name           string // table
 	prefix         string
@@ -36,6 +41,19 @@ type firewall struct {
 	table          *nftables.Table
 	links4, links6 *nftables.Set
 	edges4, edges6 *nftables.Set
+	bridges        *nftables.Set // names of bridges with containers
+	on4, on6       *nftables.Set // addresses of containers on them
+	gates4, gates6 *nftables.Set // addresses at which the host answers for names
+	bridge         *bridgeWall   // guarded by mu; nil until a container is on a bridge
+}
+
+// openNftables opens a connection on which a large transaction finds room, and the
+// answers to it: the kernel sends one for each rule and element before any is read.
+func openNftables() (*nftables.Conn, error) {
+	const size = 16 << 20
+	return nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
+		return errors.Join(c.SetReadBuffer(size), c.SetWriteBuffer(size))
+	}))
 }
 
 // install puts the whole table in place of whatever had its name, in one
@@ -43,7 +61,7 @@ type firewall struct {
 func (f *firewall) install() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	c, err := nftables.New()
+	c, err := openNftables()
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
@@ -52,7 +70,10 @@ func (f *firewall) install() error {
 	c.DelTable(t)
 	f.table = c.AddTable(t)
 	set := func(name string, types ...nftables.SetDatatype) *nftables.Set {
-		s := &nftables.Set{Table: f.table, Name: name, KeyType: nftables.MustConcatSetType(types...), Concatenation: true}
+		s := &nftables.Set{Table: f.table, Name: name, KeyType: types[0]}
+		if len(types) > 1 {
+			s.KeyType, s.Concatenation = nftables.MustConcatSetType(types...), true
+		}
 		if err == nil {
 			err = c.AddSet(s, nil)
 		}
@@ -62,16 +83,27 @@ func (f *firewall) install() error {
 	f.links6 = set("links6", nftables.TypeIFName, nftables.TypeIP6Addr)
 	f.edges4 = set("edges4", nftables.TypeIPAddr, nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService)
 	f.edges6 = set("edges6", nftables.TypeIP6Addr, nftables.TypeIP6Addr, nftables.TypeInetProto, nftables.TypeInetService)
+	f.bridges = set("bridges", nftables.TypeIFName)
+	f.on4, f.on6 = set("on4", nftables.TypeIPAddr), set("on6", nftables.TypeIP6Addr)
+	f.gates4, f.gates6 = set("gates4", nftables.TypeIPAddr), set("gates6", nftables.TypeIP6Addr)
 	if err != nil {
 		return fmt.Errorf("nftables sets: %w", err)
 	}
 	f.rules(c)
+	for _, g := range []netip.Addr{f.gate4, f.gate6} {
+		if g.IsValid() {
+			if err := c.SetAddElements(f.gates(g), []nftables.SetElement{{Key: g.AsSlice()}}); err != nil {
+				return err
+			}
+		}
+	}
+	f.bridge = nil
 	for _, p := range f.links {
 		if err := f.addElements(c, p); err != nil {
 			return err
 		}
 	}
-	if err := f.addEdges(c); err != nil {
+	if err := addEdges(c, f.edges4, f.edges6, f.links, f.edges); err != nil {
 		return err
 	}
 	if err := c.Flush(); err != nil {
@@ -99,59 +131,131 @@ func (f *firewall) rules(c *nftables.Conn) {
 	}
 	pre(drop())
 
-	guests := c.AddChain(&nftables.Chain{Table: f.table, Name: "guests"})
-	into := func(parts ...exprs) {
-		c.AddRule(&nftables.Rule{Table: f.table, Chain: guests, Exprs: rule(parts...)})
+	sub := func(name string) func(...exprs) {
+		ch := c.AddChain(&nftables.Chain{Table: f.table, Name: name})
+		return func(parts ...exprs) {
+			c.AddRule(&nftables.Rule{Table: f.table, Chain: ch, Exprs: rule(parts...)})
+		}
 	}
-	into(dnated(), accept())
-	into(iifname(f.prefix, true), established(), accept())
+	on := func(set *nftables.Set, v6, dst bool) exprs {
+		return rule(nfproto(v6), exprs{loadAddr(v6, dst, 1), &expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID}})
+	}
+
+	siblings := sub("siblings")
 	// Between containers every packet is judged by the edges of now, so that a
 	// connection ends with its edge.
-	into(iifname(f.prefix, false), edgeIn(f.edges4, false), accept())
-	into(iifname(f.prefix, false), edgeIn(f.edges6, true), accept())
-	into(iifname(f.prefix, false), replies(), edgeBack(f.edges4, false), accept())
-	into(iifname(f.prefix, false), replies(), edgeBack(f.edges6, true), accept())
-	into(iifname(f.prefix, false), l4proto(unix.IPPROTO_ICMP), related(), accept())
-	into(iifname(f.prefix, false), l4proto(unix.IPPROTO_ICMPV6), related(), accept())
-	into(drop())
+	siblings(edgeIn(f.edges4, false), accept())
+	siblings(edgeIn(f.edges6, true), accept())
+	siblings(replies(), edgeBack(f.edges4, false), accept())
+	siblings(replies(), edgeBack(f.edges6, true), accept())
+	siblings(l4proto(unix.IPPROTO_ICMP), related(), accept())
+	siblings(l4proto(unix.IPPROTO_ICMPV6), related(), accept())
+	siblings(drop())
+
+	guests := sub("guests")
+	guests(dnated(), accept())
+	// Where a bridge has its frames looked at here as well. Nobody routes these.
+	guests(nfproto(true), icmp6(solicit), accept())
+	guests(nfproto(true), icmp6(advertise), accept())
+	guests(iifname(f.prefix, false), jump("siblings"))
+	guests(on(f.on4, false, false), jump("siblings"))
+	guests(on(f.on6, true, false), jump("siblings"))
+	guests(established(), accept())
+	guests(drop())
 
 	forward := base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, *nftables.ChainPriorityFilter)
 	forward(oifname(f.prefix, false), jump("guests"))
+	forward(on(f.on4, false, true), jump("guests"))
+	forward(on(f.on6, true, true), jump("guests"))
+
+	host := sub("host")
+	host(established(), accept())
+	host(dnated(), accept())
+	for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
+		host(on(f.gates4, false, true), l4proto(proto), dport(53), accept())
+		host(on(f.gates6, true, true), l4proto(proto), dport(53), accept())
+	}
+	host(nfproto(true), icmp6(solicit), accept())
+	host(nfproto(true), icmp6(advertise), accept())
+	host(drop())
 
 	input := base("input", nftables.ChainTypeFilter, nftables.ChainHookInput, *nftables.ChainPriorityFilter)
-	input(iifname(f.prefix, true), accept())
-	input(established(), accept())
-	input(dnated(), accept())
-	for _, gate := range []netip.Addr{f.gate4, f.gate6} {
-		if gate.IsValid() {
-			to := addrIn(netip.PrefixFrom(gate, gate.BitLen()), true)
-			input(to, l4proto(unix.IPPROTO_UDP), dport(53), accept())
-			input(to, l4proto(unix.IPPROTO_TCP), dport(53), accept())
-		}
-	}
-	input(nfproto(true), icmp6(solicit), accept())
-	input(nfproto(true), icmp6(advertise), accept())
-	input(drop())
+	input(iifname(f.prefix, false), jump("host"))
+	input(on(f.on4, false, false), jump("host"))
+	input(on(f.on6, true, false), jump("host"))
 
 	post := base("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, *nftables.ChainPriorityNATSource)
 	post(oifname(f.prefix, false), accept())
+	post(exprs{&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1}, &expr.Lookup{SourceRegister: 1, SetName: f.bridges.Name, SetID: f.bridges.ID}}, accept())
 	for _, sub := range []netip.Prefix{f.sub4, f.sub6} {
 		if sub.IsValid() {
 			post(addrIn(sub, false), nameMatchExact("lo"), masquerade())
 		}
 	}
+	post(on(f.on4, false, false), nameMatchExact("lo"), masquerade())
+	post(on(f.on6, true, false), nameMatchExact("lo"), masquerade())
+}
+
+func (f *firewall) gates(a netip.Addr) *nftables.Set {
+	if a.Is4() {
+		return f.gates4
+	}
+	return f.gates6
 }
 
 func (f *firewall) addElements(c *nftables.Conn, p linkPlan) error {
-	if p.addr4.IsValid() {
-		if err := c.SetAddElements(f.links4, []nftables.SetElement{{Key: linkKey(p.name, p.addr4)}}); err != nil {
+	if p.bridge != "" && f.bridge == nil {
+		f.bridge = &bridgeWall{prefix: f.prefix}
+		if err := f.bridge.install(c, f.name); err != nil {
+			return err
+		}
+		if err := f.bridge.setEdges(c, f.links, f.edges); err != nil {
 			return err
 		}
 	}
-	if p.addr6.IsValid() {
-		return c.SetAddElements(f.links6, []nftables.SetElement{{Key: linkKey(p.name, p.addr6)}})
+	for _, e := range f.elements(p) {
+		if err := c.SetAddElements(e.set, []nftables.SetElement{{Key: e.key}}); err != nil {
+			return err
+		}
 	}
-	return nil
+	if p.bridge == "" {
+		return nil
+	}
+	// These may be there already, for another container.
+	if err := c.SetAddElements(f.bridges, []nftables.SetElement{{Key: nameKey(p.bridge, nil)}}); err != nil {
+		return err
+	}
+	for _, g := range []netip.Addr{p.gate4, p.gate6} {
+		if g.IsValid() {
+			if err := c.SetAddElements(f.gates(g), []nftables.SetElement{{Key: g.AsSlice()}}); err != nil {
+				return err
+			}
+		}
+	}
+	return f.bridge.addElements(c, p)
+}
+
+type element struct {
+	set *nftables.Set
+	key []byte
+}
+
+// elements that are one container's alone.
+func (f *firewall) elements(p linkPlan) []element {
+	var all []element
+	for _, a := range []struct {
+		addr       netip.Addr
+		routed, on *nftables.Set
+	}{{p.addr4, f.links4, f.on4}, {p.addr6, f.links6, f.on6}} {
+		switch {
+		case !a.addr.IsValid():
+		case p.bridge != "":
+			all = append(all, element{a.on, a.addr.AsSlice()})
+		default:
+			all = append(all, element{a.routed, linkKey(p.name, a.addr)})
+		}
+	}
+	return all
 }
 
 // admit lets a container's link speak with its own addresses.
@@ -163,7 +267,7 @@ func (f *firewall) admit(p linkPlan) error {
 			return fmt.Errorf("%w: addresses %v %v, which %s has", ErrExists, p.addr4, p.addr6, name)
 		}
 	}
-	c, err := nftables.New()
+	c, err := openNftables()
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
@@ -195,24 +299,35 @@ func (f *firewall) dismiss(container string) error {
 	if !ok {
 		return nil
 	}
-	c, err := nftables.New()
+	c, err := openNftables()
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
-	for _, e := range []struct {
-		set  *nftables.Set
-		addr netip.Addr
-	}{{f.links4, p.addr4}, {f.links6, p.addr6}} {
-		if !e.addr.IsValid() {
-			continue
-		}
-		if err := c.SetDeleteElements(e.set, []nftables.SetElement{{Key: linkKey(p.name, e.addr)}}); err != nil {
+	all := f.elements(p)
+	if p.bridge != "" {
+		all = append(all, f.bridge.elements(p)...)
+	}
+	for _, e := range all {
+		if err := c.SetDeleteElements(e.set, []nftables.SetElement{{Key: e.key}}); err != nil {
 			return err
 		}
-		// Gone already is as good: somebody may have flushed the rules.
-		if err := c.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("nftables table %s: link %s: %w", f.name, p.name, err)
+	}
+	err = c.Flush()
+	if errors.Is(err, unix.ENOENT) {
+		// Gone already is as good: somebody may have flushed the rules. But one that
+		// is missing has taken the others' deletion back.
+		err = nil
+		for _, e := range all {
+			if err := c.SetDeleteElements(e.set, []nftables.SetElement{{Key: e.key}}); err != nil {
+				return err
+			}
+			if ferr := c.Flush(); ferr != nil && !errors.Is(ferr, unix.ENOENT) {
+				err = ferr
+			}
 		}
+	}
+	if err != nil {
+		return fmt.Errorf("nftables table %s: link %s: %w", f.name, p.name, err)
 	}
 	delete(f.links, container)
 	return f.edgesChanged(container)
@@ -220,7 +335,7 @@ func (f *firewall) dismiss(container string) error {
 
 // remove takes the whole table away.
 func (f *firewall) remove() error {
-	c, err := nftables.New()
+	c, err := openNftables()
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
@@ -230,14 +345,14 @@ func (f *firewall) remove() error {
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("nftables table %s: %w", f.name, err)
 	}
-	return nil
+	return removeBridgeTable(c, f.name)
 }
 
 // addEdges writes the edges whose ends are known; the others wait for theirs.
-func (f *firewall) addEdges(c *nftables.Conn) error {
+func addEdges(c *nftables.Conn, edges4, edges6 *nftables.Set, links map[string]linkPlan, edges []Edge) error {
 	var four, six []nftables.SetElement
-	for _, e := range f.edges {
-		from, to := f.links[e.From], f.links[e.To]
+	for _, e := range edges {
+		from, to := links[e.From], links[e.To]
 		proto := byte(unix.IPPROTO_TCP)
 		if e.Protocol == "udp" {
 			proto = unix.IPPROTO_UDP
@@ -250,12 +365,12 @@ func (f *firewall) addEdges(c *nftables.Conn) error {
 		}
 	}
 	if len(four) > 0 {
-		if err := c.SetAddElements(f.edges4, four); err != nil {
+		if err := c.SetAddElements(edges4, four); err != nil {
 			return err
 		}
 	}
 	if len(six) > 0 {
-		return c.SetAddElements(f.edges6, six)
+		return c.SetAddElements(edges6, six)
 	}
 	return nil
 }
@@ -269,14 +384,19 @@ func (f *firewall) setEdges(edges []Edge) error {
 }
 
 func (f *firewall) writeEdges() error {
-	c, err := nftables.New()
+	c, err := openNftables()
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
 	c.FlushSet(f.edges4)
 	c.FlushSet(f.edges6)
-	if err := f.addEdges(c); err != nil {
+	if err := addEdges(c, f.edges4, f.edges6, f.links, f.edges); err != nil {
 		return err
+	}
+	if f.bridge != nil {
+		if err := f.bridge.setEdges(c, f.links, f.edges); err != nil {
+			return err
+		}
 	}
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("nftables table %s: edges: %w", f.name, err)

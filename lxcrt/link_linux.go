@@ -42,6 +42,8 @@ type linkPlan struct {
 	addr4, addr6 netip.Addr
 	gate4, gate6 netip.Addr
 	mtu          uint32
+	bridge       string // the host end is a port of it; empty: a routed link
+	bits4, bits6 int    // of the networks on the bridge
 }
 
 func (p linkPlan) addrs() [][2]netip.Addr {
@@ -71,15 +73,27 @@ func (p linkPlan) connect(conn *rtnetlink.Conn, pid int) error {
 		Attributes: &rtnetlink.LinkAttributes{Name: p.name, Address: outside, MTU: p.mtu,
 			Info: &rtnetlink.LinkInfo{Kind: "veth", Data: &driver.Veth{PeerInfo: peer}}},
 	}
+	if p.bridge != "" {
+		master, mtu, err := bridgeOf(conn, p.bridge)
+		if err != nil {
+			return err
+		}
+		// A bridge takes the lowest address of its ports for its own: never this.
+		outside[0] = 0xfe
+		host.Attributes.Master, host.Attributes.MTU, peer.Attributes.MTU = &master, mtu, mtu
+	}
 	if err := conn.Link.New(host); err != nil {
 		return fmt.Errorf("link %s: %w", p.name, err)
+	}
+	if p.bridge != "" {
+		return p.inside(int(ns.Fd()), nil)
 	}
 	index, err := linkIndex(p.name)
 	if err != nil {
 		return err
 	}
 	for _, a := range p.addrs() {
-		if err := addAddress(conn, index, a[1]); err != nil {
+		if err := addAddress(conn, index, netip.PrefixFrom(a[1], a[1].BitLen())); err != nil {
 			return fmt.Errorf("link %s: %w", p.name, err)
 		}
 		if err := addRoute(conn, index, netip.PrefixFrom(a[0], a[0].BitLen()), netip.Addr{}, a[1]); err != nil {
@@ -89,12 +103,34 @@ func (p linkPlan) connect(conn *rtnetlink.Conn, pid int) error {
 			return fmt.Errorf("link %s: %w", p.name, err)
 		}
 	}
-	in, err := rtnetlink.Dial(&netlink.Config{NetNS: int(ns.Fd())})
+	return p.inside(int(ns.Fd()), outside)
+}
+
+func (p linkPlan) inside(ns int, gateway net.HardwareAddr) error {
+	in, err := rtnetlink.Dial(&netlink.Config{NetNS: ns})
 	if err != nil {
 		return fmt.Errorf("container's network: %w", err)
 	}
 	defer in.Close()
-	return p.furnish(in, outside)
+	return p.furnish(in, gateway)
+}
+
+// bridgeOf finds a bridge by name.
+func bridgeOf(conn *rtnetlink.Conn, name string) (index, mtu uint32, err error) {
+	if index, err = linkIndex(name); err != nil {
+		if errors.Is(err, unix.ENODEV) {
+			err = fmt.Errorf("bridge %s: %w", name, ErrNotFound)
+		}
+		return 0, 0, err
+	}
+	l, err := conn.Link.Get(index)
+	if err != nil {
+		return 0, 0, fmt.Errorf("bridge %s: %w", name, err)
+	}
+	if l.Attributes.Info == nil || l.Attributes.Info.Kind != "bridge" {
+		return 0, 0, fmt.Errorf("%w: link %s is no bridge", ErrInvalid, name)
+	}
+	return index, l.Attributes.MTU, nil
 }
 
 // furnish sets up the container's end.
@@ -123,8 +159,22 @@ func (p linkPlan) furnish(in *rtnetlink.Conn, gateway net.HardwareAddr) error {
 		return fmt.Errorf("container's link: %w", err)
 	}
 	for _, a := range p.addrs() {
-		if err := addAddress(in, index, a[0]); err != nil {
+		bits := a[0].BitLen()
+		if p.bridge != "" {
+			if bits = p.bits4; a[0].Is6() {
+				bits = p.bits6
+			}
+		}
+		if err := addAddress(in, index, netip.PrefixFrom(a[0], bits)); err != nil {
 			return fmt.Errorf("container's %w", err)
+		}
+		if p.bridge != "" {
+			if a[1].IsValid() {
+				if err := addRoute(in, index, everywhere(a[1]), a[1], netip.Addr{}); err != nil {
+					return fmt.Errorf("container's %w", err)
+				}
+			}
+			continue
 		}
 		if err := addNeighbour(in, index, a[1], gateway); err != nil {
 			return fmt.Errorf("container's %w", err)
@@ -132,15 +182,19 @@ func (p linkPlan) furnish(in *rtnetlink.Conn, gateway net.HardwareAddr) error {
 		if err := addRoute(in, index, netip.PrefixFrom(a[1], a[1].BitLen()), netip.Addr{}, netip.Addr{}); err != nil {
 			return fmt.Errorf("container's %w", err)
 		}
-		all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-		if a[1].Is6() {
-			all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-		}
-		if err := addRoute(in, index, all, a[1], netip.Addr{}); err != nil {
+		if err := addRoute(in, index, everywhere(a[1]), a[1], netip.Addr{}); err != nil {
 			return fmt.Errorf("container's %w", err)
 		}
 	}
 	return nil
+}
+
+// everywhere is the destination of a default route of the address's family.
+func everywhere(a netip.Addr) netip.Prefix {
+	if a.Is6() {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 }
 
 func family(a netip.Addr) uint8 {
@@ -150,13 +204,14 @@ func family(a netip.Addr) uint8 {
 	return unix.AF_INET6
 }
 
-func addAddress(conn *rtnetlink.Conn, index uint32, a netip.Addr) error {
+func addAddress(conn *rtnetlink.Conn, index uint32, p netip.Prefix) error {
+	a := p.Addr()
 	m := &rtnetlink.AddressMessage{
-		Family: family(a), PrefixLength: uint8(a.BitLen()), Index: index,
+		Family: family(a), PrefixLength: uint8(p.Bits()), Index: index,
 		Attributes: &rtnetlink.AddressAttributes{Address: a.AsSlice(), Local: a.AsSlice(), Flags: unix.IFA_F_PERMANENT},
 	}
 	if a.Is6() {
-		// Nobody else is on a point-to-point link: no duplicate detection.
+		// The runtime gives the addresses: no duplicate detection.
 		m.Flags, m.Attributes.Flags = unix.IFA_F_NODAD, unix.IFA_F_NODAD|unix.IFA_F_PERMANENT
 	}
 	if err := conn.Address.New(m); err != nil && !errors.Is(err, unix.EEXIST) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -42,6 +43,9 @@ func newNetwork(o Options, known []Spec) (*network, error) {
 }
 
 func (n *network) setUp(o Options, known []Spec) error {
+	for _, s := range known {
+		n.wall.links[s.Name] = n.plan(s)
+	}
 	if !o.Subnet4.IsValid() && !o.Subnet6.IsValid() {
 		return n.wall.install()
 	}
@@ -57,24 +61,56 @@ func (n *network) setUp(o Options, known []Spec) error {
 	}
 	for _, a := range []netip.Addr{n.gate4, n.gate6} {
 		if a.IsValid() {
-			if err := addAddress(n.conn, lo, a); err != nil {
+			if err := addAddress(n.conn, lo, netip.PrefixFrom(a, a.BitLen())); err != nil {
 				return fmt.Errorf("gateway %w", err)
 			}
 		}
 	}
-	if err := forwarding(o); err != nil {
+	if err := forwarding(o.LinkPrefix, o.Subnet4.IsValid(), o.Subnet6.IsValid()); err != nil {
 		return err
 	}
-	for _, s := range known {
-		p := n.plan(s)
-		n.wall.links[s.Name] = p
+	for name, p := range n.wall.links {
+		if p.bridge == "" {
+			p.mtu = n.mtu
+			n.wall.links[name] = p
+		}
 	}
 	return n.wall.install()
 }
 
 func (n *network) plan(s Spec) linkPlan {
-	return linkPlan{name: linkName(n.prefix, s.Name), container: s.Name, mtu: n.mtu,
+	p := linkPlan{name: linkName(n.prefix, s.Name), container: s.Name, mtu: n.mtu,
 		addr4: s.Addr4, addr6: s.Addr6, gate4: n.gate4, gate6: n.gate6}
+	if b := s.Bridge; b != nil {
+		p.bridge, p.bits4, p.bits6 = b.Name, b.Net4.Bits(), b.Net6.Bits()
+		p.gate4, p.gate6 = b.Gateway4, b.Gateway6
+	}
+	return p
+}
+
+// connect makes the link of a container. Where this host is the gateway of a
+// bridge's network, it has to route.
+func (n *network) connect(s Spec, pid int) error {
+	p := n.plan(s)
+	if p.bridge != "" {
+		own, err := net.InterfaceAddrs()
+		if err != nil {
+			return err
+		}
+		var v4, v6 bool
+		for _, a := range own {
+			prefix, err := netip.ParsePrefix(a.String())
+			if err != nil {
+				continue
+			}
+			v4 = v4 || prefix.Addr() == p.gate4
+			v6 = v6 || prefix.Addr() == p.gate6
+		}
+		if err := forwarding(n.prefix, v4, v6); err != nil {
+			return err
+		}
+	}
+	return p.connect(n.conn, pid)
 }
 
 // uplinkMTU is the smallest MTU of the links that have a default route.
@@ -104,14 +140,14 @@ func (n *network) uplinkMTU() uint32 {
 
 // forwarding turns routing on. A link that takes its addresses from router
 // advertisements stops doing so when forwarding is on, unless it is told to go on.
-func forwarding(o Options) error {
-	if on, _ := os.ReadFile("/proc/sys/net/ipv6/conf/all/forwarding"); o.Subnet6.IsValid() && strings.TrimSpace(string(on)) != "1" {
+func forwarding(prefix string, v4, v6 bool) error {
+	if on, _ := os.ReadFile("/proc/sys/net/ipv6/conf/all/forwarding"); v6 && strings.TrimSpace(string(on)) != "1" {
 		confs, err := filepath.Glob("/proc/sys/net/ipv6/conf/*/accept_ra")
 		if err != nil {
 			return err
 		}
 		for _, c := range confs {
-			if strings.HasPrefix(filepath.Base(filepath.Dir(c)), o.LinkPrefix) {
+			if strings.HasPrefix(filepath.Base(filepath.Dir(c)), prefix) {
 				continue
 			}
 			if b, err := os.ReadFile(c); err == nil && strings.TrimSpace(string(b)) == "1" {
@@ -124,7 +160,7 @@ func forwarding(o Options) error {
 			return err
 		}
 	}
-	if o.Subnet4.IsValid() {
+	if v4 {
 		return sysctl("net/ipv4/ip_forward")
 	}
 	return nil

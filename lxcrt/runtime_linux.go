@@ -173,7 +173,7 @@ func (r *Runtime) Create(ctx context.Context, s Spec) (*Container, error) {
 		addr   netip.Addr
 		subnet netip.Prefix
 	}{{s.Addr4, r.o.Subnet4}, {s.Addr6, r.o.Subnet6}} {
-		if a.addr.IsValid() && (!a.subnet.IsValid() || !a.subnet.Contains(a.addr) || a.addr == gateway(a.subnet) || a.addr == a.subnet.Masked().Addr()) {
+		if a.addr.IsValid() && s.Bridge == nil && (!a.subnet.IsValid() || !a.subnet.Contains(a.addr) || a.addr == gateway(a.subnet) || a.addr == a.subnet.Masked().Addr()) {
 			return fail(fmt.Errorf("%w: address %s in subnet %s", ErrInvalid, a.addr, a.subnet))
 		}
 	}

@@ -29,6 +29,10 @@ type Spec struct {
 	// leaves that family out, both zero leave the container with loopback only.
 	Addr4 netip.Addr `json:"addr4,omitzero"`
 	Addr6 netip.Addr `json:"addr6,omitzero"`
+	// Bridge makes the container's link a port of an existing bridge, instead of
+	// a routed link of its own. Addr4 and Addr6 then belong to the bridge's
+	// networks.
+	Bridge *Bridge `json:"bridge,omitempty"`
 	// Init is the argv of PID 1 inside. With Options.Guest it may be empty: PID 1
 	// then reaps what ends and waits for a signal.
 	Init []string `json:"init"`
@@ -49,6 +53,52 @@ type Spec struct {
 	// Log takes PID 1's output and the console as lines with time and stream, in
 	// files of limited size, instead of Console.
 	Log *Log `json:"log,omitempty"`
+}
+
+// Bridge says how a container stands on a bridge. The rules are those of a routed
+// link: it speaks with its own addresses only, reaches other containers by
+// declared edges only and the host by the gateway's DNS port only, and what comes
+// in is what answers it.
+type Bridge struct {
+	// Name of a bridge that exists when the container starts. The runtime changes
+	// nothing of it but its ports.
+	Name string `json:"name"`
+	// Net4 and Net6 are the networks on the bridge.
+	Net4 netip.Prefix `json:"net4,omitzero"`
+	Net6 netip.Prefix `json:"net6,omitzero"`
+	// Gateway4 and Gateway6 are where the default routes lead; zero leaves a
+	// family without. Where it is the host, the container's address is masqueraded
+	// behind the host's.
+	Gateway4 netip.Addr `json:"gateway4,omitzero"`
+	Gateway6 netip.Addr `json:"gateway6,omitzero"`
+}
+
+func (b *Bridge) check(addr4, addr6 netip.Addr) string {
+	if b == nil {
+		return ""
+	}
+	if b.Name == "" || len(b.Name) > 15 || strings.ContainsAny(b.Name, "/ :\x00") {
+		return fmt.Sprintf("name %q", b.Name)
+	}
+	if !addr4.IsValid() && !addr6.IsValid() {
+		return b.Name + ": no address"
+	}
+	for _, f := range []struct {
+		addr, gate netip.Addr
+		net        netip.Prefix
+	}{{addr4, b.Gateway4, b.Net4}, {addr6, b.Gateway6, b.Net6}} {
+		switch {
+		case !f.addr.IsValid():
+			if f.gate.IsValid() {
+				return fmt.Sprintf("%s: gateway %s without an address", b.Name, f.gate)
+			}
+		case !f.net.IsValid() || !f.net.Contains(f.addr) || f.addr == f.gate:
+			return fmt.Sprintf("%s: address %s in %s", b.Name, f.addr, f.net)
+		case f.gate.IsValid() && !f.net.Contains(f.gate):
+			return fmt.Sprintf("%s: gateway %s outside of %s", b.Name, f.gate, f.net)
+		}
+	}
+	return ""
 }
 
 // Layer is one lower layer: a squashfs file, a squashfs inside a larger file, or
@@ -209,6 +259,9 @@ func (s Spec) Validate() error {
 	}
 	if s.Addr4.IsValid() && !s.Addr4.Is4() || s.Addr6.IsValid() && (!s.Addr6.Is6() || s.Addr6.Is4In6() || s.Addr6.Zone() != "") {
 		return bad("addresses %v %v", s.Addr4, s.Addr6)
+	}
+	if why := s.Bridge.check(s.Addr4, s.Addr6); why != "" {
+		return bad("bridge %s", why)
 	}
 	if why := s.Log.check(); why != "" {
 		return bad("log %s", why)

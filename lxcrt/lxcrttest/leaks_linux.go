@@ -65,7 +65,7 @@ func Left(o lxcrt.Options) []string {
 	}
 	if out, err := exec.Command("nft", "list", "tables").Output(); err == nil {
 		for l := range strings.Lines(string(out)) {
-			if strings.TrimSpace(l) == "table inet "+o.Table {
+			if f := strings.Fields(l); len(f) == 3 && f[2] == o.Table {
 				add("table", o.Table)
 			}
 		}

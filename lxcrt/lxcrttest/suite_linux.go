@@ -45,6 +45,7 @@ func Run(t *testing.T, f Factory, parts ...string) {
 		{"links", testLinks},
 		{"edges", testEdges},
 		{"spoofing", testSpoofing},
+		{"bridge", testBridge},
 		{"escapes", testEscapes},
 		{"adoption", testAdoption},
 		{"killed monitor", testKilledMonitor},
