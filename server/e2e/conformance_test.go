@@ -54,14 +54,16 @@ type suiteReport struct {
 	Suite   string
 	Total   int
 	Done    bool
-	Results []struct {
-		Name  string
-		Error *string
-		MS    int
-	}
+	Results []suiteResult
 }
 
-// begin starts a suite, report asks how far it is.
+type suiteResult struct {
+	Name  string
+	Error *string
+	MS    int
+}
+
+// begin starts a suite.
 func (a *api) begin(t testing.TB, suite string) {
 	t.Helper()
 	var total int
@@ -69,25 +71,12 @@ func (a *api) begin(t testing.TB, suite string) {
 	require.NotZero(t, total)
 }
 
-func (a *api) report(t testing.TB) (r suiteReport) {
-	t.Helper()
-	a.act(t, probe, "results", nil, &r)
-	return r
-}
-
 // await waits for the end of the suite and shows each result as a test.
 func (a *api) await(t *testing.T) {
 	t.Helper()
 	var r suiteReport
-	eventually(t, 4*time.Minute, "the suite ends", func() error {
-		// Its file and not the action: the suite takes actions away and brings
-		// them back.
-		text, err := os.ReadFile(filepath.Join(a.s.dir, "volumes", probe, "data", "main", "report.json"))
-		if err != nil {
-			return err
-		}
-		r = suiteReport{}
-		if err := json.Unmarshal(text, &r); err != nil {
+	eventually(t, 4*time.Minute, "the suite ends", func() (err error) {
+		if r, err = a.reportFile(); err != nil {
 			return err
 		}
 		if !r.Done {
@@ -106,14 +95,8 @@ func (a *api) await(t *testing.T) {
 		slow += row.MS
 	}
 	t.Logf("%s: %d results in %d ms", r.Suite, len(r.Results), slow)
-	slices.SortFunc(r.Results, func(a, b struct {
-		Name  string
-		Error *string
-		MS    int
-	}) int {
-		return b.MS - a.MS
-	})
-	for _, row := range r.Results[:min(6, len(r.Results))] {
+	slices.SortFunc(r.Results, func(a, b suiteResult) int { return b.MS - a.MS })
+	for _, row := range r.Results[:min(3, len(r.Results))] {
 		t.Logf("%d ms: %s", row.MS, row.Name)
 	}
 }
@@ -128,14 +111,142 @@ func newConformance(t *testing.T) (*lab, *api) {
 	return l, a
 }
 
+// suites are those of the probe.
+var suites = []string{"effects", "callbacks", "behaviours"}
+
+// ready brings both packages to where a suite starts from.
+func (a *api) ready(t testing.TB) {
+	t.Helper()
+	for _, id := range []string{peer, probe} {
+		a.want(t, 200, "PUT", "/v1/packages/"+id+"/desired-state", map[string]string{"state": "running"}, nil)
+		a.waitState(t, id, "running")
+	}
+}
+
+// TestConformance runs every suite on a fresh server; then again while the
+// server is killed and started anew in the middle of each, the services going
+// on; then what is left to see from outside.
 func TestConformance(t *testing.T) {
-	_, a := newConformance(t)
-	for _, suite := range []string{"effects", "callbacks", "behaviours"} {
+	l, a := newConformance(t)
+	for _, suite := range suites {
 		t.Run(suite, func(t *testing.T) {
-			a.want(t, 200, "PUT", "/v1/packages/"+peer+"/desired-state", map[string]string{"state": "running"}, nil)
-			a.waitState(t, peer, "running")
+			a.ready(t)
 			a.begin(t, suite)
 			a.await(t)
 		})
 	}
+	owner := t // of every server: one outlives the step that starts it
+	for _, suite := range suites {
+		t.Run(suite+", the server killed in the middle", func(t *testing.T) {
+			a.ready(t)
+			before := containers(t, a.s.dir)
+			a.begin(t, suite)
+			a.half(t)
+			a.s.kill(t)
+			a.s = startServer(owner, l, a.s.dir)
+			a.await(t)
+			after := containers(t, a.s.dir)
+			require.Equal(t, before[probe], after[probe], "the container was taken over")
+		})
+	}
+	t.Run("the document", func(t *testing.T) { a.document(t) })
+	t.Run("the runtime's socket", func(t *testing.T) { runtimeSocket(t, a) })
+	t.Run("watches from outside", func(t *testing.T) { watches(t, l, a) })
+	t.Run("versions", func(t *testing.T) { versions(t, a) })
+}
+
+// reportFile is where the probe writes how far a suite is: the file and not the
+// action, since suites take actions away and bring them back.
+func (a *api) reportFile() (r suiteReport, err error) {
+	text, err := os.ReadFile(filepath.Join(a.s.dir, "volumes", probe, "data", "main", "report.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	return r, err
+}
+
+// half waits until half of the suite is done.
+func (a *api) half(t testing.TB) {
+	t.Helper()
+	eventually(t, 3*time.Minute, "half of the suite", func() error {
+		r, err := a.reportFile()
+		if err == nil && len(r.Results) < r.Total/2 {
+			err = fmt.Errorf("%d of %d", len(r.Results), r.Total)
+		}
+		return err
+	})
+}
+
+// document looks at what effects left in the state that users see.
+func (a *api) document(t *testing.T) {
+	a.ready(t)
+	var doc struct {
+		Value struct {
+			ServerInfo struct{ UnreadNotificationCount int }
+			Packages   map[string]struct {
+				Actions             map[string]struct{ Name, AllowedStatuses string }
+				Tasks               map[string]any
+				Plugin              map[string]map[string]string
+				CurrentDependencies map[string]struct {
+					Kind, VersionRange string
+					HealthChecks       []string
+				}
+				Hosts map[string]struct {
+					Bindings map[string]struct {
+						Enabled    bool
+						Interfaces map[string]struct{ Name string }
+					}
+				}
+			} `json:"packageData"`
+		}
+	}
+	a.want(t, 200, "GET", "/v1/state", nil, &doc)
+	got := doc.Value.Packages[probe]
+	var actions []string
+	for id := range got.Actions {
+		actions = append(actions, id)
+	}
+	require.ElementsMatch(t, strings.Fields("run results call form kinds watch watched"), actions)
+	require.Empty(t, got.Tasks)
+	require.Equal(t, "form", got.Plugin["url"]["tableAction"])
+	require.Len(t, got.CurrentDependencies, 1)
+	require.Equal(t, []string{"page"}, got.CurrentDependencies[peer].HealthChecks)
+	require.True(t, got.Hosts["web"].Bindings["8080"].Enabled)
+	require.Len(t, got.Hosts["web"].Bindings["8080"].Interfaces, 2)
+	require.False(t, got.Hosts["raw"].Bindings["9001"].Enabled)
+	require.Greater(t, doc.Value.ServerInfo.UnreadNotificationCount, 10)
+}
+
+// containers are the names of the running containers by package: the volumes
+// that their processes see mounted tell whose they are.
+func containers(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	list, err := os.ReadDir(filepath.Join(dir, "containers"))
+	require.NoError(t, err)
+	procs, err := filepath.Glob("/proc/[0-9]*")
+	require.NoError(t, err)
+	for _, p := range procs {
+		groups, err := os.ReadFile(p + "/cgroup")
+		if err != nil {
+			continue
+		}
+		for _, d := range list {
+			if !d.IsDir() || !strings.Contains(string(groups), d.Name()) {
+				continue
+			}
+			mounts, err := os.ReadFile(p + "/mountinfo")
+			if err != nil {
+				continue
+			}
+			for line := range strings.Lines(string(mounts)) {
+				fields := strings.Fields(line)
+				if _, volume, ok := strings.Cut(fields[3], "/volumes/"); ok && fields[4] == "/media/startos/volumes/main" {
+					id, _, _ := strings.Cut(volume, "/")
+					found[id] = d.Name()
+				}
+			}
+		}
+	}
+	return found
 }
