@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -208,6 +209,11 @@ func (b *batch) elements(msg int, set string, id uint32, list []keyed) {
 	if msg == unix.NFT_MSG_DELSETELEM {
 		verb, flags = "delete elements from ", 0
 	}
+	size := 0
+	for i := range list {
+		size += len(list[i].key) + len(list[i].data) + len(list[i].note) + 32
+	}
+	b.buf = slices.Grow(b.buf, size)
 	for len(list) > 0 {
 		b.add(msg, flags, verb+set, func(a *attrs) {
 			a.str(unix.NFTA_SET_ELEM_LIST_SET, b.set(set))

@@ -25,21 +25,31 @@ func many(n int, kind string) nat.Config {
 	return cfg
 }
 
-// nth returns the forward number i of a kind: "single", "restricted", "range"
-// or "offset range".
+// kinds are what nth can make; one is more than one of them where it says so.
+var kinds = []string{"open", "restricted", "gateway", "range", "restricted range", "gateway range", "subnets", "offset range"}
+
+// nth returns the forward number i of a kind; those of kind "subnets" have a
+// subnet of their own each, at both ends.
 func nth(i int, kind string) nat.Forward {
 	f := nat.Forward{
 		Name:   fmt.Sprintf("forward %d", i),
 		Source: netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, byte(i / 5000), 7}), uint16(1024+i%5000*10)),
 		Target: nat.Target{Addr: netip.AddrFrom4([4]byte{10, 1, byte(i / 250), byte(1 + i%250)}), Prefix: 16, Port: 8080},
 	}
+	lan := []netip.Prefix{netip.MustParsePrefix("192.168.1.0/24")}
 	switch kind {
-	case "restricted":
-		f.AllowFrom = []netip.Prefix{netip.MustParsePrefix("192.168.1.0/24")}
-	case "range":
-		f.Count, f.Target.Port = 10, f.Source.Port()
+	case "restricted", "restricted range":
+		f.AllowFrom = lan
+	case "gateway", "gateway range":
+		f.AllowVia = []string{"wg0"}
+	case "subnets":
+		f.Target.Addr, f.Target.Prefix = netip.AddrFrom4([4]byte{10, byte(i / 250), byte(1 + i%250), 5}), 24
+		f.AllowFrom = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{172, byte(i / 250), byte(1 + i%250), 0}), 24)}
 	case "offset range":
 		f.Count = 10
+	}
+	if strings.HasSuffix(kind, "range") && kind != "offset range" {
+		f.Count, f.Target.Port = 10, f.Source.Port()
 	}
 	return f
 }
@@ -59,7 +69,7 @@ func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 // processor time.
 func BenchmarkApply(b *testing.B) {
 	for _, n := range []int{1, 1000, 10000} {
-		for _, kind := range []string{"single", "restricted", "range", "offset range"} {
+		for _, kind := range kinds {
 			if kind == "offset range" && n > 1000 {
 				continue // 400,000 elements
 			}
@@ -105,7 +115,7 @@ func BenchmarkScript(b *testing.B) {
 	s := lab.Router("S")
 	c := controller(b, s)
 	ctx := context.Background()
-	base, plus := many(300, "single"), many(301, "single")
+	base, plus := many(300, "open"), many(301, "open")
 	require.NoError(b, c.Apply(ctx, base))
 	var script strings.Builder
 	script.WriteString("table ip linear {\nchain p {\ntype nat hook prerouting priority -100\n")

@@ -173,7 +173,7 @@ func (f *Forward) admits(client netip.Addr) bool {
 		return true
 	}
 	for _, a := range f.admitted() {
-		if a.prefix.Contains(client) {
+		if a.Contains(client) {
 			return true
 		}
 	}

@@ -95,9 +95,7 @@ func layout(bit int, p *plan) []chainDef {
 	for fam := range families {
 		l.around(fam)
 		for _, one := range []bool{false, true} {
-			l.open(fam, one)
-			l.limited(fam, one)
-			l.targets(fam, one)
+			l.form(fam, one)
 		}
 	}
 	// iif @localnet ip daddr 127.0.0.0/8 drop; the same for saddr
@@ -118,88 +116,72 @@ type layouter struct {
 	near                       []chainDef // who may talk to a target directly, by family
 }
 
-// rules visits a set's shapes in use with what its rules begin with: the
-// family, the protocols, and the key up to where the sources begin.
-func (l *layouter) rules(s setID, visit func(what string, sh shape, key []expr.Any)) {
+// rules visits what a set's rules begin with: the family, the protocols, and
+// the key up to where the sources begin. There is one for each prefix length.
+func (l *layouter) rules(s setID, visit func(what string, length uint8, key []expr.Any)) {
 	def := &setDefs[s]
 	f := families[s/setsPerFamily]
-	for _, sh := range l.plan.shapesOf(s) {
+	for _, length := range l.plan.lengthsOf(s) {
 		what := "ports"
-		if sh.ports > 0 {
-			what = fmt.Sprintf("blocks of %d ports", 1<<sh.ports)
+		if def.ports > 0 {
+			what = fmt.Sprintf("blocks of %d ports", 1<<def.ports)
 		}
-		if def.wide {
-			what += fmt.Sprintf(" from /%d", sh.length)
-		} else if def.role == setAllowedHost || def.role == setAllowedHostRange {
+		switch def.role {
+		case roleAllowed:
+			what += fmt.Sprintf(" from /%d", length)
+		case roleAllowedHost:
 			what += " from hosts"
-		} else if def.role == setVia || def.role == setViaRange {
+		case roleVia:
 			what += " by gateway"
 		}
 		if what += ", " + f.name; def.one {
 			what += ", one protocol"
 		}
-		visit(what, sh, cat(f.match(), f.portKey(def.one, sh.ports)))
+		visit(what, length, cat(f.match(), f.portKey(def.one, def.ports)))
 	}
 }
 
-func setOf(fam int, one bool, role setID) setID {
-	s := setID(fam)*setsPerFamily + role
-	if one {
-		s += portRoles
-	}
-	return s
-}
-
-// dnat translates by a map of ports or, where size says so, of blocks.
+// dnat translates by a map of ports or of blocks.
 //
 //	dnat to daddr . dport map @forward
-func (l *layouter) dnat(s setID, size uint8) []expr.Any {
-	f := families[s/setsPerFamily]
-	if size > 0 {
-		s++
-	}
-	return cat(translate(setDefs[s].name), mark(l.bit), f.dnat(size == 0))
+func (l *layouter) dnat(s setID) []expr.Any {
+	return cat(translate(setDefs[s].name), mark(l.bit), families[s/setsPerFamily].dnat(setDefs[s].ports == 0))
 }
 
-func (l *layouter) open(fam int, one bool) {
-	at := setOf(fam, one, setForward)
-	for _, s := range []setID{at, at + 1} {
-		l.rules(s, func(what string, sh shape, key []expr.Any) {
-			r := ruleDef{"open " + what, cat(key, l.dnat(at, sh.ports))}
+// form writes the rules for one form of keys.
+func (l *layouter) form(fam int, one bool) {
+	base := setID(fam) * setsPerFamily
+	if one {
+		base += formSets
+	}
+	f := families[fam]
+	for size := range uint8(blockSizes) {
+		s := portSet(base, roleForward, size)
+		l.rules(s, func(what string, _ uint8, key []expr.Any) {
+			r := ruleDef{"open " + what, cat(key, l.dnat(s))}
 			l.pre.rules, l.out.rules = append(l.pre.rules, r), append(l.out.rules, r)
 		})
-	}
-}
-
-func (l *layouter) limited(fam int, one bool) {
-	at := setOf(fam, one, setLimited)
-	f := families[fam]
-	for _, s := range []setID{at, at + 1} {
-		l.rules(s, func(what string, sh shape, key []expr.Any) {
-			l.out.rules = append(l.out.rules, ruleDef{"restricted " + what, cat(key, l.dnat(at, sh.ports))})
+		to := portSet(base, roleLimited, size)
+		l.rules(to, func(what string, _ uint8, key []expr.Any) {
+			l.out.rules = append(l.out.rules, ruleDef{"restricted " + what, cat(key, l.dnat(to))})
 		})
-	}
-	// daddr . dport . saddr & mask | bit @allowed dnat to daddr . dport map @limited
-	for _, role := range []setID{setAllowed, setAllowedRange, setAllowedHost, setAllowedHostRange, setVia, setViaRange} {
-		s := setOf(fam, one, role)
-		l.rules(s, func(what string, sh shape, key []expr.Any) {
-			reg := uint32(regKey + setDefs[s].tail/4)
-			source := ifname(reg)
-			if role < setVia {
-				source = f.source(reg, setDefs[s].wide, sh.length)
-			}
-			l.pre.rules = append(l.pre.rules, ruleDef{"restricted " + what,
-				cat(key, source, in(setDefs[s].name), f.portKey(one, sh.ports), l.dnat(at, sh.ports))})
-		})
-	}
-}
-
-// targets sends what was not translated by us to the chain that judges it.
-func (l *layouter) targets(fam int, one bool) {
-	for _, role := range []setID{setTarget, setTargetRange} {
-		s := setOf(fam, one, role)
-		l.rules(s, func(what string, _ shape, key []expr.Any) {
-			l.fwd.rules = append(l.fwd.rules, ruleDef{"forwarded " + what, cat(key, in(setDefs[s].name), jump(l.near[fam].name))})
+		// daddr . dport . saddr & mask | bit @allowed dnat to daddr . dport map @limited
+		for role := roleAllowed; role <= roleVia; role++ {
+			s := portSet(base, role, size)
+			l.rules(s, func(what string, length uint8, key []expr.Any) {
+				reg := uint32(regKey + setDefs[s].tail/4)
+				source := ifname(reg)
+				if role != roleVia {
+					source = f.source(reg, setDefs[s].wide, length)
+				}
+				l.pre.rules = append(l.pre.rules, ruleDef{"restricted " + what,
+					cat(key, source, in(setDefs[s].name), f.portKey(one, size), l.dnat(to))})
+			})
+		}
+		// What was not translated by us goes to the chain that judges it.
+		target := portSet(base, roleTarget, size)
+		l.rules(target, func(what string, _ uint8, key []expr.Any) {
+			l.fwd.rules = append(l.fwd.rules, ruleDef{"forwarded " + what, cat(key, in(setDefs[target].name), jump(l.near[fam].name))})
 		})
 	}
 }
@@ -208,23 +190,23 @@ func (l *layouter) targets(fam int, one bool) {
 func (l *layouter) around(fam int) {
 	f := families[fam]
 	near := chainDef{name: chainNear + f.digit, regular: true}
-	for _, role := range []setID{setHairpin, setInside} {
-		s := setOf(fam, false, role)
-		for _, sh := range l.plan.shapesOf(s) {
-			key := cat(one(f.load(f.daddr, regKey)), f.source(regKey+f.words, true, sh.length), in(setDefs[s].name))
-			what := fmt.Sprintf(" /%d, %s", sh.length, f.name)
+	base := setID(fam) * setsPerFamily
+	for _, s := range []setID{base + setHairpin, base + setInside} {
+		for _, length := range l.plan.lengthsOf(s) {
+			key := cat(one(f.load(f.daddr, regKey)), f.source(regKey+f.words, true, length), in(setDefs[s].name))
+			what := fmt.Sprintf(" /%d, %s", length, f.name)
 			who := "neighbours in"
-			if role == setInside {
+			if setDefs[s].role == roleInside {
 				who = "neighbours by way of this host in"
 			}
 			near.rules = append(near.rules, ruleDef{who + what, cat(f.only(), key, accept())})
-			if role == setHairpin {
+			if setDefs[s].role == roleHairpin {
 				l.post.rules = append(l.post.rules, ruleDef{"hairpin of a target's subnet" + what, cat(f.only(), ours(l.bit), key, masquerade())})
 			}
 		}
 	}
 	near.rules = append(near.rules, ruleDef{"only through a forward", drop()})
-	if s := setOf(fam, false, setSelf); len(l.plan.shapesOf(s)) > 0 {
+	if s := base + setSelf; len(l.plan.lengthsOf(s)) > 0 {
 		l.post.rules = append(l.post.rules, ruleDef{"hairpin of a target to itself, " + f.name, cat(f.only(), ours(l.bit),
 			one(f.load(f.daddr, regKey)), f.source(regKey+f.words, false, 0), in(setDefs[s].name), masquerade())})
 	}
@@ -277,7 +259,7 @@ func l4proto(reg uint32) expr.Any { return &expr.Meta{Key: expr.MetaKeyL4PROTO, 
 func dport(reg uint32) expr.Any   { return payload(expr.PayloadBaseTransportHeader, 2, 2, reg) }
 
 // portKey loads daddr, the protocol where keys have it, and the port or the
-// middle of its block of 2^size ports.
+// first of its block of 2^size ports.
 func (f family) portKey(protocol bool, size uint8) []expr.Any {
 	key := one(f.load(f.daddr, regKey))
 	reg := regKey + f.words
@@ -287,8 +269,7 @@ func (f family) portKey(protocol bool, size uint8) []expr.Any {
 	}
 	key = append(key, dport(reg))
 	if size > 0 {
-		mask := ^uint16(0) << size
-		key = append(key, middling(reg, binary.BigEndian.AppendUint16(nil, mask), binary.BigEndian.AppendUint16(nil, middle(0, size))))
+		key = append(key, masked(reg, binary.BigEndian.AppendUint16(nil, ^uint16(0)<<size), make([]byte, 2)))
 	}
 	return key
 }
@@ -302,13 +283,13 @@ func (f family) source(reg uint32, subnet bool, length uint8) []expr.Any {
 			mask[i/8] |= 0x80 >> (i % 8)
 		}
 		bit[length/8] |= 0x80 >> (length % 8)
-		key = append(key, middling(reg, mask, bit))
+		key = append(key, masked(reg, mask, bit))
 	}
 	return key
 }
 
 // [ bitwise reg 9 = ( reg 9 & mask ) ^ bit ]
-func middling(reg uint32, mask, bit []byte) expr.Any {
+func masked(reg uint32, mask, bit []byte) expr.Any {
 	return &expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: uint32(len(mask)), Mask: mask, Xor: bit}
 }
 

@@ -2,6 +2,7 @@ package nat
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 )
@@ -17,8 +18,8 @@ type plan struct {
 	targets  map[netip.Addr]*subnets
 	loopback map[string]bool // forwards of a loopback address
 	elements [numSets]map[string]*element
-	shapes   [numSets]map[shape]int     // elements by their shape, of sets where it differs
-	reshaped bool                       // a set or a shape came into use or went out of it: other rules are needed
+	lengths  [numSets]map[uint8]int     // elements by prefix length, of sets of subnets
+	reshaped bool                       // a set or a length came into use or went out of it: other rules are needed
 	slab     []element                  // elements to hand out
 	dirty    [numSets]map[string]*value // what a changed element was before; nil: absent
 	untouch  bool                       // changes are not noted
@@ -50,9 +51,11 @@ func newPlan(cfg Config, env Environment) (*plan, error) {
 		loopback: map[string]bool{},
 	}
 	p.untouch = true
+	sizes, total := sizesOf(cfg.Forwards)
+	p.slab = make([]element, total)
 	for s := range p.elements {
-		p.elements[s] = map[string]*element{}
-		p.shapes[s] = map[shape]int{}
+		p.elements[s] = make(map[string]*element, sizes[s])
+		p.lengths[s] = map[uint8]int{}
 		p.dirty[s] = map[string]*value{}
 	}
 	for i := range cfg.Forwards {
@@ -63,6 +66,41 @@ func newPlan(cfg Config, env Environment) (*plan, error) {
 	}
 	p.untouch = false
 	return p, nil
+}
+
+// sizesOf estimates how many elements each set will have.
+func sizesOf(forwards []Forward) (sizes [numSets]int, total int) {
+	for i := range forwards {
+		f := &forwards[i]
+		if f.check() != nil {
+			continue
+		}
+		base, _ := f.form()
+		note := func(role setRole, size uint8, n int) {
+			sizes[portSet(base, role, size)] += n
+			total += n
+		}
+		lo, last := f.Target.Port, uint16(f.ports()-1)
+		role := roleForward
+		if f.limited() {
+			role = roleLimited
+		}
+		outside := func(_ uint16, size uint8) {
+			note(role, size, 1)
+			if len(f.AllowFrom) > 0 {
+				note(roleAllowed, size, 2) // and the target's own subnet
+			}
+		}
+		if f.ranged() {
+			blocks(lo, lo+last, outside)
+		} else {
+			for range f.ports() {
+				outside(0, 0)
+			}
+		}
+		blocks(lo, lo+last, func(_ uint16, size uint8) { note(roleTarget, size, 1) })
+	}
+	return sizes, total
 }
 
 // settle forgets what changed.
@@ -114,47 +152,37 @@ func (p *plan) drop(s setID, key string) {
 	}
 }
 
-// count keeps the number of elements by shape.
+// count keeps the number of elements by prefix length.
 func (p *plan) count(s setID, key string, by int) {
 	if n := len(p.elements[s]); n == 0 || n == 1 && by == 1 {
 		p.reshaped = true
 	}
 	def := &setDefs[s]
-	if !def.shaped() {
+	if !def.wide {
 		return
 	}
-	sh := def.shapeOf(key)
-	was := p.shapes[s][sh]
+	length := def.length(key)
+	was := p.lengths[s][length]
 	if was+by == 0 {
-		delete(p.shapes[s], sh)
+		delete(p.lengths[s], length)
 	} else {
-		p.shapes[s][sh] = was + by
+		p.lengths[s][length] = was + by
 	}
 	if was == 0 || was+by == 0 {
 		p.reshaped = true
 	}
 }
 
-// shapesOf lists the shapes of a set in use, small blocks and wide subnets
-// first.
-func (p *plan) shapesOf(s setID) []shape {
+// lengthsOf lists the prefix lengths of a set that are in use, ascending; for a
+// set that has none it is one, of no meaning. An empty set has no lengths.
+func (p *plan) lengthsOf(s setID) []uint8 {
 	if p == nil || len(p.elements[s]) == 0 {
 		return nil
 	}
-	if !setDefs[s].shaped() {
-		return []shape{{}}
+	if !setDefs[s].wide {
+		return []uint8{0}
 	}
-	out := make([]shape, 0, len(p.shapes[s]))
-	for sh := range p.shapes[s] {
-		out = append(out, sh)
-	}
-	slices.SortFunc(out, func(a, b shape) int {
-		if a.ports != b.ports {
-			return int(a.ports) - int(b.ports)
-		}
-		return int(a.length) - int(b.length)
-	})
-	return out
+	return slices.Sorted(maps.Keys(p.lengths[s]))
 }
 
 // add takes a forward in, or says why it cannot and changes nothing.
@@ -250,7 +278,7 @@ func (f *Forward) form() (base setID, proto uint8) {
 	if f.Protocols.bits() == TCP|UDP {
 		return base, 0
 	}
-	return base + portRoles, f.Protocols.numbers()[0]
+	return base + formSets, f.Protocols.numbers()[0]
 }
 
 // each visits every element that the forward alone asks for.
@@ -259,30 +287,24 @@ func (p *plan) each(f *Forward, visit func(s setID, key string, v value)) {
 	src, lo := f.Source.Addr(), f.Source.Port()
 	dst, tlo := f.Target.Addr, f.Target.Port
 	hi, thi := lo+uint16(f.ports()-1), tlo+uint16(f.ports()-1)
-	open := setForward
-	if f.limited() {
-		open = setLimited
-	}
-	at := func(s setID, addr netip.Addr, port uint16, tail []byte, v value) {
-		visit(base+s, setDefs[base+s].portKey(addr, proto, port, tail), v)
-	}
+	role := roleForward
 	var guards []guard
 	if f.limited() {
-		guards = f.guards()
+		role, guards = roleLimited, f.guards()
 	}
-	// outside visits a port (size 0) or a block of the source; a block's set
-	// stands behind the one of single ports.
-	mark := forwardNote(f)
+	at := func(role setRole, addr netip.Addr, first uint16, size uint8, tail []byte, v value) {
+		s := portSet(base, role, size)
+		visit(s, setDefs[s].portKey(addr, proto, first, tail), v)
+	}
+	mark, to := forwardNote(f), addrData(dst)
 	outside := func(first uint16, size uint8) {
-		code, more := first, setID(0)
-		v := value{endpointData(dst, tlo+first-lo), mark}
-		if size > 0 {
-			code, more = middle(first, size), 1
-			v.data = addrData(dst)
+		v := value{to, mark}
+		if size == 0 {
+			v.data = endpointData(dst, tlo+first-lo)
 		}
-		at(open+more, src, code, nil, v)
-		for i := range guards {
-			at(guards[i].set+more, src, code, guards[i].tail, value{note: guards[i].note})
+		at(role, src, first, size, nil, v)
+		for _, g := range guards {
+			at(g.role, src, first, size, g.tail, value{})
 		}
 	}
 	if f.ranged() {
@@ -292,89 +314,63 @@ func (p *plan) each(f *Forward, visit func(s setID, key string, v value)) {
 			outside(uint16(port), 0)
 		}
 	}
-	blocks(tlo, thi, func(first uint16, size uint8) {
-		if size == 0 {
-			at(setTarget, dst, first, nil, value{})
-		} else {
-			at(setTargetRange, dst, middle(first, size), nil, value{})
-		}
-	})
+	blocks(tlo, thi, func(first uint16, size uint8) { at(roleTarget, dst, first, size, nil, value{}) })
 }
 
 // guard says who may use a port of a restricted forward.
 type guard struct {
-	set  setID // of single ports
+	role setRole
 	tail []byte
-	note string
 }
 
 func (f *Forward) guards() (out []guard) {
 	for _, from := range f.admitted() {
-		g := guard{note: note(f.Name, from.record)}
-		if from.prefix.IsSingleIP() {
-			g.set, g.tail = setAllowedHost, from.prefix.Addr().AsSlice()
+		if from.IsSingleIP() {
+			out = append(out, guard{roleAllowedHost, from.Addr().AsSlice()})
 		} else {
-			g.set, g.tail = setAllowed, middleAddr(from.prefix).AsSlice()
+			out = append(out, guard{roleAllowed, middleAddr(from).AsSlice()})
 		}
-		out = append(out, g)
 	}
 	for i, via := range f.AllowVia {
 		if !slices.Contains(f.AllowVia[:i], via) {
-			out = append(out, guard{setVia, ifnameTail(via), note(f.Name, "")})
+			out = append(out, guard{roleVia, ifnameTail(via)})
 		}
 	}
 	return out
 }
-
-type admission struct {
-	prefix netip.Prefix
-	record string
-}
-
-// recordImplied marks an admission that the Config does not spell out.
-const recordImplied = "i"
 
 // admitted lists who may use a restricted forward: its AllowFrom and the
 // target's own subnet.
-func (f *Forward) admitted() []admission {
-	own := netip.PrefixFrom(f.Target.Addr, f.Target.Prefix).Masked()
-	said := sources(f.AllowFrom)
-	var out []admission
-	for _, p := range sources(append(slices.Clone(said), own)) {
-		a := admission{prefix: p}
-		if p == own && !slices.Contains(said, own) {
-			a.record = recordImplied
-		}
-		out = append(out, a)
-	}
-	return out
+func (f *Forward) admitted() []netip.Prefix {
+	return sources(append(slices.Clone(f.AllowFrom), f.own()))
 }
+
+// own is the target's own subnet.
+func (f *Forward) own() netip.Prefix {
+	return netip.PrefixFrom(f.Target.Addr, f.Target.Prefix).Masked()
+}
+
+// saysOwn reports whether AllowFrom spells the target's own subnet out.
+func (f *Forward) saysOwn() bool { return slices.Contains(sources(f.AllowFrom), f.own()) }
 
 // lookup finds the forward of an outside address and port, and where it leads,
 // as the rules do.
 func (p *plan) lookup(at netip.AddrPort, proto uint8) (*Forward, netip.AddrPort) {
-	base := familySet(0, at.Addr())
-	for _, role := range []setID{setForward, setLimited} {
-		for _, s := range []setID{base + role, base + portRoles + role} {
-			if e := p.find(s, at, proto, 0); e != nil {
-				return p.leads(e, at)
-			}
-			for sh := range p.shapes[s+1] {
-				if e := p.find(s+1, at, proto, sh.ports); e != nil {
+	family := familySet(0, at.Addr())
+	for _, base := range []setID{family, family + formSets} {
+		for _, role := range []setRole{roleForward, roleLimited} {
+			for size := range uint8(blockSizes) {
+				s := portSet(base, role, size)
+				if len(p.elements[s]) == 0 {
+					continue
+				}
+				if e := p.elements[s][setDefs[s].portKey(at.Addr(), proto, at.Port()>>size<<size, nil)]; e != nil {
 					return p.leads(e, at)
 				}
 			}
 		}
 	}
 	return nil, netip.AddrPort{}
-}
-
-func (p *plan) find(s setID, at netip.AddrPort, proto, size uint8) *element {
-	port := at.Port()
-	if size > 0 {
-		port = middle(port>>size<<size, size)
-	}
-	return p.elements[s][setDefs[s].portKey(at.Addr(), proto, port, nil)]
 }
 
 func (p *plan) leads(e *element, at netip.AddrPort) (*Forward, netip.AddrPort) {

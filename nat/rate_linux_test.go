@@ -110,7 +110,7 @@ func BenchmarkConnections(b *testing.B) {
 	}
 	var linear strings.Builder
 	linear.WriteString("table ip linear {\nchain p {\ntype nat hook prerouting priority -100\n")
-	for _, f := range many(9999, "single").Forwards {
+	for _, f := range many(9999, "open").Forwards {
 		for _, proto := range networks {
 			fmt.Fprintf(&linear, "ip daddr %s %s dport %d dnat to %s:%d\n", f.Source.Addr(), proto, f.Source.Port(), f.Target.Addr, f.Target.Port)
 		}
@@ -128,7 +128,7 @@ func BenchmarkConnections(b *testing.B) {
 		set  func()
 	}{
 		{"1", 500, func() { apply(b, c, nat.Config{Forwards: []nat.Forward{last}}) }},
-		{"10000", 500, func() { apply(b, c, with("single", last)) }},
+		{"10000", 500, func() { apply(b, c, with("open", last)) }},
 		{"10000-ranges", 500, func() { apply(b, c, with("range", last)) }},
 		{"10000-restricted", 500, func() { apply(b, c, with("restricted", limited)) }},
 		{"10000-linear", 30, func() {

@@ -2,57 +2,58 @@ package nat
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/bits"
 	"net/netip"
 )
 
 // setID names one of the sets and maps of our table.
-type setID uint8
+type setID uint16
 
-// The roles of sets whose keys begin with an address and ports. Each comes in
-// two forms: for forwards of both protocols, and with the protocol in the key
-// (s+portRoles); and for each address family (s+setsPerFamily). All are hash
-// sets: neither a lookup nor a change depends on how much they hold.
+// What sets are for. Those up to roleTarget begin with an address and ports;
+// they come in two forms, for forwards of both protocols and with the protocol
+// in the key, and for each size of port blocks. All are hash sets: neither a
+// lookup nor a change depends on how much they hold.
+type setRole uint8
+
 const (
-	setForward          setID = iota // map daddr . dport : addr . port; open single ports, offset ranges
-	setRange                         // map daddr . block : addr; open ranges with equal bases
-	setLimited                       // as setForward, restricted
-	setLimitedRange                  // as setRange, restricted
-	setAllowed                       // daddr . dport . subnet of saddr; who may use setLimited
-	setAllowedRange                  // daddr . block . subnet of saddr; who may use setLimitedRange
-	setAllowedHost                   // as setAllowed, whole addresses
-	setAllowedHostRange              // as setAllowedRange, whole addresses
-	setVia                           // daddr . dport . iifname; by which interface setLimited may be used
-	setViaRange                      // daddr . block . iifname
-	setTarget                        // daddr . dport after DNAT; reachable through their forward only
-	setTargetRange                   // daddr . block after DNAT
-	portRoles
+	roleForward     setRole = iota // map daddr . dport : addr . port, or daddr . block : addr
+	roleLimited                    // as roleForward, restricted
+	roleAllowed                    // daddr . dport . subnet of saddr; who may use roleLimited
+	roleAllowedHost                // as roleAllowed, whole addresses
+	roleVia                        // daddr . dport . iifname; by which interface roleLimited may be used
+	roleTarget                     // daddr . dport after DNAT; reachable through their forward only
+	roleHairpin                    // daddr . subnet of saddr; a target's own, where replies could take a short cut
+	roleSelf                       // daddr . saddr, both the target; where only its own replies could
+	roleInside                     // daddr . subnet of saddr; a target's own where it is not in roleHairpin
 )
 
-// The sets about a target and the sources around it.
 const (
-	setHairpin = 2*portRoles + iota // daddr . subnet of saddr; a target's own, where replies could take a short cut
-	setSelf                         // daddr . saddr, both the target; where only its own replies could
-	setInside                       // daddr . subnet of saddr; a target's own where it is not in setHairpin
-	setsPerFamily
+	portRoles  = int(roleTarget) + 1
+	blockSizes = 16 // a block is 1 to 32768 ports
+	formSets   = setID(portRoles * blockSizes)
 
-	numSets = 2 * setsPerFamily
+	setHairpin = 2 * formSets
+	setSelf    = setHairpin + 1
+	setInside  = setHairpin + 2
+
+	setsPerFamily = setHairpin + 3
+	numSets       = 2 * setsPerFamily
 )
 
-// A block is 2^n ports, or a subnet, that begins at a multiple of its size. In a
-// key it stands as its middle, by which its size is known too: the lowest bit
-// that is set is the one half the size. A rule makes the middle from what a
-// packet has with a mask and that bit; there is one rule for each size in use.
-// Single ports and whole addresses have no middle, and sets of their own.
-
-// shape tells which of a set's rules finds an element.
-type shape struct {
-	ports  uint8 // ports of a block, as a power of two; 0 where keys have a port
-	length uint8 // prefix length of the sources; 0 where keys have none, or an address
+// portSet is the set of a role and block size (as a power of two), counted from
+// where those of a form begin.
+func portSet(base setID, role setRole, size uint8) setID {
+	return base + setID(role)*blockSizes + setID(size)
 }
 
-// middle of the block of 2^size ports that begins at first; size is at least 1.
-func middle(first uint16, size uint8) uint16 { return first | 1<<(size-1) }
+// A range of ports is cut into blocks of 2^n ports that begin at a multiple of
+// their size. A rule makes their first port from a packet's with a mask; there
+// is a set and a rule for each size in use.
+//
+// Subnets of all lengths share a set. In a key a subnet stands as its middle,
+// by which its length is known too: the lowest bit that is set is the first
+// after the prefix. Whole addresses have no middle, and sets of their own.
 
 // blocks visits the fewest blocks that make up a range of ports; a size of 0 is
 // a single port.
@@ -112,12 +113,12 @@ type setDef struct {
 	name  string
 	key   []field
 	data  []field // nil for a plain set
-	role  setID   // the same set of the first form and family
-	one   bool    // the protocol is in the key
-	block bool    // keys have blocks of ports
-	size  int     // bytes of an address
-	tail  int     // where sources begin in a key; 0: nowhere
-	wide  bool    // they are the middles of subnets
+	role  setRole
+	one   bool  // the protocol is in the key
+	ports uint8 // size of its blocks of ports, as a power of two
+	size  int   // bytes of an address
+	tail  int   // where sources begin in a key; 0: nowhere
+	wide  bool  // they are the middles of subnets
 }
 
 func (d *setDef) keyLen() int  { return fieldsLen(d.key) }
@@ -142,50 +143,54 @@ func typeOf(fs []field) (t uint32) {
 var setDefs = makeSetDefs()
 
 func makeSetDefs() (defs [numSets]setDef) {
-	proto, port, ifname := field{typeProto, 1}, field{typeService, 2}, field{typeIfName, 16}
 	for fam, suffix := range []string{"4", "6"} {
 		addr := field{typeAddr4, 4}
 		if fam == 1 {
 			addr = field{typeAddr6, 16}
 		}
 		at := setID(fam) * setsPerFamily
-		for _, one := range []bool{false, true} {
-			key, word := []field{addr, port}, ""
-			if one {
-				key, word = []field{addr, proto, port}, "proto"
-			}
-			with := func(f field) []field { return append(key[:len(key):len(key)], f) }
-			for role, def := range map[setID]setDef{
-				setForward:          {name: "forward", key: key, data: []field{addr, port}},
-				setRange:            {name: "range", key: key, data: []field{addr}, block: true},
-				setLimited:          {name: "limited", key: key, data: []field{addr, port}},
-				setLimitedRange:     {name: "limitedrange", key: key, data: []field{addr}, block: true},
-				setAllowed:          {name: "allowed", key: with(addr), wide: true},
-				setAllowedRange:     {name: "allowedrange", key: with(addr), block: true, wide: true},
-				setAllowedHost:      {name: "allowedhost", key: with(addr)},
-				setAllowedHostRange: {name: "allowedhostrange", key: with(addr), block: true},
-				setVia:              {name: "via", key: with(ifname)},
-				setViaRange:         {name: "viarange", key: with(ifname), block: true},
-				setTarget:           {name: "target", key: key},
-				setTargetRange:      {name: "targetrange", key: key, block: true},
-			} {
-				def.role, def.one, def.size = role, one, addr.size
-				if len(def.key) > len(key) {
-					def.tail = fieldsLen(key)
-				}
-				def.name += word + suffix
-				if one {
-					role += portRoles
-				}
-				defs[at+role] = def
-			}
+		for size := range uint8(blockSizes) {
+			portSetDefs(defs[at:], addr, size, false, suffix)
+			portSetDefs(defs[at+formSets:], addr, size, true, suffix)
 		}
 		pair := []field{addr, addr}
-		defs[at+setHairpin] = setDef{name: "hairpin" + suffix, key: pair, role: setHairpin, size: addr.size, tail: addr.size, wide: true}
-		defs[at+setSelf] = setDef{name: "self" + suffix, key: pair, role: setSelf, size: addr.size, tail: addr.size}
-		defs[at+setInside] = setDef{name: "inside" + suffix, key: pair, role: setInside, size: addr.size, tail: addr.size, wide: true}
+		defs[at+setHairpin] = setDef{name: "hairpin" + suffix, key: pair, role: roleHairpin, wide: true}
+		defs[at+setSelf] = setDef{name: "self" + suffix, key: pair, role: roleSelf}
+		defs[at+setInside] = setDef{name: "inside" + suffix, key: pair, role: roleInside, wide: true}
+		for s := setHairpin; s <= setInside; s++ {
+			defs[at+s].size, defs[at+s].tail = addr.size, addr.size
+		}
 	}
 	return defs
+}
+
+// portSetDefs describes the sets of a form, family and block size.
+func portSetDefs(defs []setDef, addr field, size uint8, one bool, suffix string) {
+	proto, port, ifname := field{typeProto, 1}, field{typeService, 2}, field{typeIfName, 16}
+	key, data, word := []field{addr, port}, []field{addr, port}, ""
+	if one {
+		key, word = []field{addr, proto, port}, "proto"
+	}
+	if size > 0 {
+		data = []field{addr}
+		suffix += fmt.Sprintf("_%d", 1<<size)
+	}
+	with := func(f field) []field { return append(key[:len(key):len(key)], f) }
+	for role, def := range []setDef{
+		roleForward:     {name: "forward", key: key, data: data},
+		roleLimited:     {name: "limited", key: key, data: data},
+		roleAllowed:     {name: "allowed", key: with(addr), wide: true},
+		roleAllowedHost: {name: "allowedhost", key: with(addr)},
+		roleVia:         {name: "via", key: with(ifname)},
+		roleTarget:      {name: "target", key: key},
+	} {
+		def.role, def.one, def.ports, def.size = setRole(role), one, size, addr.size
+		if len(def.key) > len(key) {
+			def.tail = fieldsLen(key)
+		}
+		def.name += word + suffix
+		defs[portSet(0, def.role, size)] = def
+	}
 }
 
 // familySet returns the set of addr's family.
@@ -196,21 +201,12 @@ func familySet(s setID, addr netip.Addr) setID {
 	return s
 }
 
-// shaped reports whether elements of the set differ in shape.
-func (d *setDef) shaped() bool { return d.block || d.wide }
-
-// shapeOf tells the shape of an element by its key.
-func (d *setDef) shapeOf(key string) (sh shape) {
-	if d.block {
-		sh.ports = uint8(bits.TrailingZeros16(d.port(key))) + 1
-	}
-	if d.wide {
-		sh.length = uint8(middleLength(key[d.tail : d.tail+d.size]))
-	}
-	return sh
+// length tells the prefix length of an element by its key.
+func (d *setDef) length(key string) uint8 {
+	return uint8(middleLength(key[d.tail : d.tail+d.size]))
 }
 
-// port reads the port, or the middle of the block, in a key that has one.
+// port reads the port in a key that has one, or the first of its block.
 func (d *setDef) port(key string) uint16 {
 	at := d.size
 	if d.one {
@@ -252,8 +248,8 @@ func putAddr(b []byte, a netip.Addr) int {
 	return copy(b, v[:])
 }
 
-// portKey is the key of an address, protocol (where keys have it), port or
-// middle of a block, and a tail.
+// portKey is the key of an address, protocol (where keys have it), port (of a
+// block, the first) and a tail.
 func (d *setDef) portKey(addr netip.Addr, proto uint8, port uint16, tail []byte) string {
 	var b [48]byte
 	n := putAddr(b[:], addr)
@@ -301,6 +297,9 @@ func forwardNote(f *Forward) string {
 	rec = append(rec, byte(f.Target.Prefix))
 	rec = binary.BigEndian.AppendUint16(rec, f.Source.Port())
 	rec = binary.BigEndian.AppendUint32(rec, uint32(f.ports()))
+	if f.saysOwn() {
+		rec = append(rec, 1)
+	}
 	return note(f.Name, string(rec))
 }
 

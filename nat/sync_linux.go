@@ -46,7 +46,7 @@ func (w *work) still() bool {
 }
 
 // leads reports whether an element of the set decides what is translated.
-func (d *setDef) leads() bool { return d.role <= setViaRange }
+func (d *setDef) leads() bool { return d.role <= roleVia }
 
 // stale reports whether connections may exist that the new state would not make.
 func (w *work) stale() bool {

@@ -35,6 +35,7 @@ func (m *match) lacking(s int) (out []keyed) {
 	if m.found[s] == len(m.p.elements[s]) {
 		return nil
 	}
+	out = make([]keyed, 0, len(m.p.elements[s])-m.found[s])
 	for key, e := range m.p.elements[s] {
 		if e.seen != m.epoch {
 			out = append(out, keyed{key, e.value})
