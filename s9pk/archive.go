@@ -21,6 +21,9 @@ type Archive struct {
 	header *Header
 	root   *merkle.Directory
 	closer io.Closer
+	// present is how long the bodies within the archive are together, at most
+	// math.MaxInt64.
+	present int64
 }
 
 // Open reads and proves the header, the signature and every table of an archive
@@ -114,7 +117,11 @@ func (a *Archive) bind(prefix string, d *merkle.Directory) {
 	for _, e := range d.Stored() {
 		switch e.Kind {
 		case merkle.KindFile:
-			e.Source = bodySource{&File{a: a, Path: prefix + e.Name, Hash: e.Hash, Size: saturate(e.Size), Position: saturate(e.Position)}}
+			f := &File{a: a, Path: prefix + e.Name, Hash: e.Hash, Size: saturate(e.Size), Position: saturate(e.Position)}
+			e.Source = bodySource{f}
+			if f.inside(a.size) {
+				a.present += min(f.Size, math.MaxInt64-a.present)
+			}
 		case merkle.KindDirectory:
 			if e.Dir != nil {
 				a.bind(prefix+e.Name+"/", e.Dir)
