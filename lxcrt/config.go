@@ -54,7 +54,7 @@ type host struct {
 	hook     string // the launcher's barrier before PID 1
 	cgroup2  bool   // the unified layout has the controllers
 	swap     bool   // swap is accounted for
-	apparmor bool
+	apparmor string // the profile, "unconfined", or empty where there is no AppArmor
 }
 
 // config returns the configuration of a container, in order. Nothing of the
@@ -88,8 +88,8 @@ func (h host) config(s Spec) []liblxc.Item {
 		{Key: "lxc.cgroup.dir.container", Value: h.parent + "/" + s.Name + "/payload"},
 		{Key: "lxc.cgroup.dir.container.inner", Value: innerGroup},
 	}
-	if h.apparmor {
-		items = append(items, liblxc.Item{Key: "lxc.apparmor.profile", Value: "unconfined"})
+	if h.apparmor != "" {
+		items = append(items, liblxc.Item{Key: "lxc.apparmor.profile", Value: h.apparmor})
 	}
 	items = append(items, h.limits(s.Limits)...)
 	for _, e := range s.Env {

@@ -25,7 +25,7 @@ func goldenSpec() Spec {
 func TestConfigGolden(t *testing.T) {
 	for name, h := range map[string]host{
 		"hybrid":  {dir: "/var/lib/x", parent: "x-1", hook: "HOOK", swap: true},
-		"unified": {dir: "/var/lib/x", parent: "x-1", hook: "HOOK", cgroup2: true, swap: true, apparmor: true},
+		"unified": {dir: "/var/lib/x", parent: "x-1", hook: "HOOK", cgroup2: true, swap: true, apparmor: "lxcrt-x"},
 	} {
 		items := h.config(goldenSpec())
 		got := liblxc.Render(items)

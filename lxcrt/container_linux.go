@@ -121,6 +121,9 @@ func (c *Container) start(ctx context.Context) (_ *run, monitorDone <-chan struc
 	}
 	_ = os.Remove(filepath.Join(c.dir, "lxc.log"))
 	go c.r.trees.warm()
+	if err := c.configure(); err != nil {
+		return nil, nil, err
+	}
 	args := launcher.StartArgs{Name: c.spec.Name, Dir: c.dir, Path: liblxc.Path(c.r.o.Dir), ExitFile: filepath.Join(c.dir, exitFile), Init: c.spec.Init}
 	if c.spec.Console != "" {
 		f, err := os.OpenFile(c.spec.Console, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -23,7 +22,8 @@ type Features struct {
 	Liblxc        string // version of liblxc
 	MappedImages  bool   // squashfs can be id-mapped; else images are unpacked once
 	UnifiedCgroup bool   // cgroup v2 has the controllers; else the v1 trees are used
-	AppArmor      bool   // containers run unconfined by it, the user namespace bounds them
+	AppArmor      bool   // containers run under a profile of this runtime's
+	NoAppArmor    string // why they do not, where it is so
 	Pressure      bool   // Stats have pressure readings
 	SwapLimit     bool   // swap is accounted for, so that Limits.Swap holds
 	IOLimit       bool   // Limits.IO can be set; see there for what v1 does not bind
@@ -37,9 +37,6 @@ func probe(dir, parent string, h hierarchies) (Features, error) {
 	}
 	if os.Geteuid() != 0 {
 		return f, fmt.Errorf("containers without root: %w", ErrNotSupported)
-	}
-	if b, err := os.ReadFile("/sys/module/apparmor/parameters/enabled"); err == nil {
-		f.AppArmor = strings.TrimSpace(string(b)) == "Y"
 	}
 	if _, err := os.Stat("/proc/pressure/memory"); err == nil {
 		f.Pressure = f.UnifiedCgroup

@@ -160,11 +160,14 @@ func TestKilledCaller(t *testing.T) {
 	t.Logf("%d rounds, %d adopted", rounds, adopted)
 }
 
-// TestRounds creates, starts, stops and destroys containers, twenty at a time.
-// LXCRT_ROUNDS says how many.
+// TestRounds creates, starts, stops and destroys containers, twenty at a time:
+// 40 times, 300 in CI, or as LXCRT_ROUNDS says.
 func TestRounds(t *testing.T) {
 	lab := lxcrttest.NewLab(t)
 	rounds := 40
+	if os.Getenv("CI") == "true" {
+		rounds = 300
+	}
 	if n, err := strconv.Atoi(os.Getenv("LXCRT_ROUNDS")); err == nil {
 		rounds = n
 	}

@@ -1,6 +1,7 @@
 package lxcrt
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -59,11 +60,7 @@ func (c *Container) SetLimits(ctx context.Context, l Limits) error {
 // write brings configuration and spec to the container's folder, the spec last.
 func (c *Container) write() error {
 	s := c.Spec()
-	items := c.r.host.config(s)
-	if err := liblxc.Check(liblxc.Path(c.r.o.Dir), s.Name, items); err != nil {
-		return err
-	}
-	if err := writeFile(filepath.Join(c.dir, "config"), []byte(liblxc.Render(items)), 0o600); err != nil {
+	if err := c.configure(); err != nil {
 		return err
 	}
 	spec, err := json.Marshal(s)
@@ -76,6 +73,23 @@ func (c *Container) write() error {
 	}
 	c.r.watchers.Go(func() { flush(file) })
 	return nil
+}
+
+// configure writes the configuration, unless it stands there as it should. It is
+// looked at before each start, since a later version of this package, or the same
+// on another kernel, may want it otherwise.
+func (c *Container) configure() error {
+	s := c.Spec()
+	items := c.r.host.config(s)
+	text := []byte(liblxc.Render(items))
+	file := filepath.Join(c.dir, "config")
+	if old, err := os.ReadFile(file); err == nil && bytes.Equal(old, text) {
+		return nil
+	}
+	if err := liblxc.Check(liblxc.Path(c.r.o.Dir), s.Name, items); err != nil {
+		return err
+	}
+	return writeFile(file, text, 0o600)
 }
 
 // limit writes limits to the container's cgroups: the payload, where liblxc has

@@ -78,8 +78,15 @@ func open(ctx context.Context, o Options) (*Runtime, error) {
 	if o.UnpackImages || !r.features.MappedImages {
 		r.images = &unpacked{dir: filepath.Join(o.Dir, ".images")}
 	}
-	r.host = host{dir: o.Dir, parent: o.CgroupParent, hook: launcher.StartHook, cgroup2: r.trees.cgroup2(), swap: r.features.SwapLimit,
-		apparmor: r.features.AppArmor}
+	r.host = host{dir: o.Dir, parent: o.CgroupParent, hook: launcher.StartHook, cgroup2: r.trees.cgroup2(), swap: r.features.SwapLimit}
+	r.host.apparmor, r.features.NoAppArmor = apparmorLabel(o.Table)
+	if r.features.AppArmor = r.features.NoAppArmor == ""; r.features.AppArmor {
+		if err := loadProfile(r.host.apparmor); err != nil {
+			return nil, err
+		}
+	} else if r.host.apparmor != "" {
+		r.log.Warn("containers run unconfined by AppArmor", "err", r.features.NoAppArmor)
+	}
 	var known []Spec
 	names, err := r.List()
 	if err != nil {
@@ -290,6 +297,9 @@ func (r *Runtime) Close() error {
 	errs := []error{r.net.close(busy), r.shop.close()}
 	if !busy {
 		errs = append(errs, r.trees.remove(r.o.CgroupParent, false))
+		if r.features.AppArmor {
+			errs = append(errs, removeProfile(r.host.apparmor))
+		}
 		errs = append(errs, removeLocks(liblxc.Path(r.o.Dir), ""))
 	}
 	if err := errors.Join(errs...); err != nil {

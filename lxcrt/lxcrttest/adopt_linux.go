@@ -159,7 +159,7 @@ func testLeftovers(t *testing.T, f Factory) {
 	<-gone
 	eventually(t, func() bool { return unix.Kill(ghostPID, 0) == unix.ESRCH })
 	for _, left := range Left(l.Options) {
-		known := strings.HasPrefix(left, "table ") || strings.HasPrefix(left, "lock ") || strings.Contains(left, keep.Name()) || strings.HasPrefix(left, "loop device") && strings.Contains(left, squashfs) ||
+		known := strings.HasPrefix(left, "table ") || strings.HasPrefix(left, "AppArmor ") || strings.HasPrefix(left, "lock ") || strings.Contains(left, keep.Name()) || strings.HasPrefix(left, "loop device") && strings.Contains(left, squashfs) ||
 			strings.HasPrefix(left, "file "+filepath.Join(dir, ".")) || strings.HasPrefix(left, "cgroup ") && strings.HasSuffix(left, l.Options.CgroupParent) ||
 			strings.HasPrefix(left, "link ")
 		if !known {

@@ -192,3 +192,40 @@ func testCalls(t *testing.T, f Factory) {
 	// Unmounting by force could take a file system away that others share.
 	equal(t, MustSh(t, c, "mount -t tmpfs t /mnt && ! umount -f /mnt 2>/dev/null && umount /mnt && echo kept"), "kept")
 }
+
+// testAppArmor: where the kernel has it, PID 1 and what is executed later run
+// under the runtime's profile, which refuses what the user namespace would not,
+// and goes with the runtime.
+func testAppArmor(t *testing.T, f Factory) {
+	l, ctx := f(t), Context(t)
+	feature := l.Features()
+	enabled, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+	if !feature.AppArmor {
+		if feature.NoAppArmor == "" {
+			t.Error("no reason is given")
+		}
+		if err == nil && strings.TrimSpace(string(enabled)) == "Y" {
+			Missing(t, "AppArmor profiles: "+feature.NoAppArmor)
+		}
+		t.Logf("here: %s", feature.NoAppArmor)
+		return
+	}
+	c := l.Start(l.Spec(""))
+	want := "lxcrt-" + l.Options.Table + " (enforce)"
+	equal(t, MustSh(t, c, "cat /proc/1/attr/current"), want)
+	equal(t, MustSh(t, c, "cat /proc/self/attr/current"), want)
+	equal(t, MustSh(t, c, "unshare -Urmpf cat /proc/self/attr/current"), want)
+	// Anybody may read this; who is confined may not.
+	const firmware = "/sys/firmware"
+	if _, err := os.ReadDir(firmware); err == nil {
+		if out, st := Sh(t, c, "ls "+firmware+"/*"); st.Code == 0 {
+			t.Errorf("%s can be read: %s", firmware, out)
+		}
+	}
+	if out, st := Sh(t, c, "echo unconfined >/proc/self/attr/current || echo changeprofile unconfined >/proc/self/attr/current"); st.Code == 0 {
+		t.Errorf("it can leave its profile: %s", out)
+	}
+	// What subcontainers are made with is let through.
+	MustSh(t, c, "unshare -m sh -c 'mount -t tmpfs t /mnt && mkdir /mnt/put && mount --rbind / /media && cd /media && pivot_root . mnt'")
+	must(t, c.Stop(ctx, lxcrt.StopOptions{Grace: -1}))
+}

@@ -26,7 +26,7 @@ func Leaks(t testing.TB, o lxcrt.Options) {
 func leftOf(o lxcrt.Options) []string {
 	var left []string
 	for _, l := range Left(o) {
-		if !strings.HasPrefix(l, "file ") && !strings.HasPrefix(l, "lock ") && !strings.HasPrefix(l, "table ") && (!strings.HasPrefix(l, "cgroup ") || !strings.HasSuffix(l, "/"+o.CgroupParent)) {
+		if !strings.HasPrefix(l, "file ") && !strings.HasPrefix(l, "lock ") && !strings.HasPrefix(l, "table ") && !strings.HasPrefix(l, "AppArmor ") && (!strings.HasPrefix(l, "cgroup ") || !strings.HasSuffix(l, "/"+o.CgroupParent)) {
 			left = append(left, l)
 		}
 	}
@@ -81,6 +81,9 @@ func Left(o lxcrt.Options) []string {
 				add("cgroup", g)
 			}
 		}
+	}
+	if b, err := os.ReadFile("/sys/kernel/security/apparmor/profiles"); err == nil && strings.Contains(string(b), "lxcrt-"+o.Table+" ") {
+		add("AppArmor profile", "lxcrt-"+o.Table)
 	}
 	procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, p := range procs {

@@ -35,6 +35,7 @@ func Run(t *testing.T, f Factory, parts ...string) {
 		{"exec", testExec},
 		{"confinement", testConfinement},
 		{"system calls", testCalls},
+		{"AppArmor", testAppArmor},
 		{"terminal", testTerminal},
 		{"freeze", testFreeze},
 		{"limits", testLimits},
