@@ -50,7 +50,7 @@ func ask(t *testing.T, f *rpc.Folder, text string) []string {
 	require.NoError(t, conn.(*net.UnixConn).CloseWrite())
 	var lines []string
 	s := bufio.NewScanner(conn)
-	s.Buffer(nil, 4<<20)
+	s.Buffer(nil, 8<<20)
 	for s.Scan() {
 		lines = append(lines, s.Text())
 	}
@@ -106,6 +106,83 @@ func TestServerFraming(t *testing.T) {
 	var answer struct{ Result string }
 	require.NoError(t, json.NewDecoder(conn).Decode(&answer))
 	require.Equal(t, big, answer.Result)
+}
+
+// However a request is cut into pieces, inside a character too, it is one.
+func TestServerPieces(t *testing.T) {
+	f, _ := serve(t, echo, rpc.ServerOptions{})
+	conn, err := f.Dial(t.Context(), "host.sock")
+	require.NoError(t, err)
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	for _, b := range []byte("{\"id\":1,\"method\":\"echo\",\"params\":\"ä€😀\"}\n") {
+		_, err := conn.Write([]byte{b})
+		require.NoError(t, err)
+	}
+	line, err := r.ReadString('\n')
+	require.NoError(t, err)
+	require.JSONEq(t, `{"jsonrpc":"2.0","result":"ä€😀","id":1}`, line)
+	// A character in the place where the reader's own buffer ends, and requests
+	// that come in one piece.
+	for n := 4096 - 60; n < 4096-30; n++ {
+		text := strings.Repeat("x", n) + "😀"
+		_, err = fmt.Fprintf(conn, "{\"id\":2,\"method\":\"echo\",\"params\":\"%s\"}\n{\"id\":3,\"method\":\"null\"}\n", text)
+		require.NoError(t, err)
+		line, err = r.ReadString('\n')
+		require.NoError(t, err)
+		require.Contains(t, line, text)
+		line, err = r.ReadString('\n')
+		require.NoError(t, err)
+		require.Contains(t, line, `"id":3`)
+	}
+}
+
+// Callers that go away in the middle of a request or of its answer leave
+// nothing behind.
+func TestServerCuts(t *testing.T) {
+	big := strings.Repeat("x", 3<<20)
+	f, s := serve(t, func(context.Context, rpc.Call) (any, error) { return big, nil }, rpc.ServerOptions{MaxConns: 2, MaxLarge: 1})
+	for i := range 20 {
+		conn, err := f.Dial(t.Context(), "host.sock")
+		require.NoError(t, err)
+		switch i % 3 {
+		case 0:
+			_, err = conn.Write([]byte(`{"id":1,"method":"x"}` + "\n"))
+			require.NoError(t, err)
+			_, err = conn.Read(make([]byte, 100))
+			require.NoError(t, err)
+		case 1:
+			_, err = conn.Write([]byte(`{"id":1,"meth`))
+			require.NoError(t, err)
+		default:
+			_, err = conn.Write([]byte(`{"id":1,"method":"x","params":"` + big[:100<<10]))
+			require.NoError(t, err)
+		}
+		conn.Close()
+	}
+	require.Len(t, ask(t, f, `{"id":1,"method":"x"}`+"\n"), 1, "the connections are free again")
+	require.NoError(t, s.Close())
+}
+
+// A batch cannot ask for many times its own size.
+func TestServerBatch(t *testing.T) {
+	var runs atomic.Int32
+	f, _ := serve(t, func(context.Context, rpc.Call) (any, error) {
+		runs.Add(1)
+		return strings.Repeat("x", 1<<20), nil
+	}, rpc.ServerOptions{MaxLine: 3 << 20})
+	got := ask(t, f, "["+strings.Repeat("1,", 1<<20)+"1]\n")
+	require.Len(t, got, 1)
+	require.Contains(t, got[0], "at most 64")
+	require.Less(t, len(got[0]), 1000)
+	require.Zero(t, runs.Load())
+	got = ask(t, f, "["+strings.Repeat(`{"id":1,"method":"x"},`, 20)+`{"id":2,"method":"x"}]`+"\n")
+	require.Len(t, got, 1)
+	require.LessOrEqual(t, runs.Load(), int32(4))
+	var answers []json.RawMessage
+	require.NoError(t, json.Unmarshal([]byte(got[0]), &answers))
+	require.Len(t, answers, 21)
+	require.Contains(t, string(answers[20]), "more answers than fit")
 }
 
 func TestServerLimits(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"runtime/debug"
@@ -217,15 +218,20 @@ type incoming struct {
 	CallID string          `json:"callId"`
 }
 
+// maxBatch is how many requests a batch may have. Every answer is longer than
+// the shortest request, so a batch that only a line's length bounds could ask
+// for a hundred times its size.
+const maxBatch = 64
+
 // answer runs one line: a request or a batch of them.
 func (s *Server) answer(line []byte) []byte {
 	line = bytes.TrimSpace(line)
 	if line[0] != '[' {
 		return s.answerOne(line)
 	}
-	var batch []json.RawMessage
-	if err := json.Unmarshal(line, &batch); err != nil {
-		return encode(nil, nil, NewError(CodeParse, "Parse error", err.Error()))
+	batch, err := readBatch(line)
+	if err != nil {
+		return encode(nil, nil, err)
 	}
 	if len(batch) == 0 {
 		return encode(nil, nil, NewError(CodeInvalidRequest, "Invalid Request", "a batch without requests"))
@@ -235,6 +241,10 @@ func (s *Server) answer(line []byte) []byte {
 		if i > 0 {
 			out = append(out, ',')
 		}
+		if len(out) > s.o.MaxLine {
+			out = append(out, encode(nil, nil, NewError(CodeInvalidRequest, "Invalid Request", "the batch has more answers than fit"))...)
+			continue
+		}
 		answer := s.answerOne(one)
 		if answer == nil {
 			return nil
@@ -242,6 +252,27 @@ func (s *Server) answer(line []byte) []byte {
 		out = append(out, answer...)
 	}
 	return append(out, ']')
+}
+
+// readBatch takes a batch apart, no further than its limit.
+func readBatch(line []byte) ([]json.RawMessage, error) {
+	if !json.Valid(line) {
+		return nil, NewError(CodeParse, "Parse error", "the batch is not JSON")
+	}
+	var batch []json.RawMessage
+	d := json.NewDecoder(bytes.NewReader(line))
+	d.Token() //nolint:errcheck // the bracket
+	for d.More() {
+		if len(batch) == maxBatch {
+			return nil, NewError(CodeInvalidRequest, "Invalid Request", fmt.Sprintf("a batch has at most %d requests", maxBatch))
+		}
+		var one json.RawMessage
+		if err := d.Decode(&one); err != nil {
+			return nil, NewError(CodeParse, "Parse error", err.Error())
+		}
+		batch = append(batch, one)
+	}
+	return batch, nil
 }
 
 func (s *Server) answerOne(text []byte) []byte {
@@ -276,6 +307,7 @@ func (s *Server) answerOne(text []byte) []byte {
 }
 
 func (s *Server) run(call Call) (result any, err error) {
+	s.o.Logger.Debug("effect", "method", call.Method)
 	defer func() {
 		if p := recover(); p != nil {
 			s.o.Logger.Error("effect panicked", "method", call.Method, "err", p, "stack", string(debug.Stack()))
