@@ -24,7 +24,7 @@ func TestImports(t *testing.T) {
 		"internal/launcher": {self + "lxcrt/internal/liblxc"},
 		"image":             {},
 		"logs":              {"github.com/fsnotify/fsnotify"}, // inotify
-		"lxcrttest":         {self + "lxcrt", self + "lxcrt/internal/liblxc"},
+		"lxcrttest":         {self + "lxcrt", self + "lxcrt/internal/liblxc", self + "lxcrt/logs"},
 	}
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" {

@@ -30,7 +30,7 @@ type Subject interface {
 
 // Conform runs the part of the suite that needs no kernel: what callers are
 // promised of life, programs, states, events, limits, mounts, logs, adoption,
-// errors, contexts and concurrent use. What only a kernel can keep is in Kernel.
+// errors, contexts and concurrent use. What only a kernel can keep is in Run.
 func Conform(t *testing.T, f func(t testing.TB) Subject) {
 	for _, c := range []struct {
 		name string
@@ -544,12 +544,12 @@ func conformRotation(t *testing.T, b *bench) {
 		s.Log = &lxcrt.Log{Dir: dir, MaxSize: 64 << 10, MaxFiles: 20}
 		return s
 	}())
-	// Somebody follows across the rotations, from before there is anything.
+	// Somebody follows across the rotations meanwhile.
 	heard := make(chan string, 2*lines)
 	follow, stop := context.WithCancel(b.ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		_ = logs.Open(dir, lxcrt.LogName).Follow(follow, "", 0, func(e logs.Entry) error { heard <- e.Message; return nil })
+		_ = logs.Open(dir, lxcrt.LogName).Follow(follow, "0.0", 0, func(e logs.Entry) error { heard <- e.Message; return nil })
 	})
 	must(t, c.Start(b.ctx))
 	b.wait(c, lxcrt.ExitStatus{Known: true})
@@ -562,7 +562,12 @@ func conformRotation(t *testing.T, b *bench) {
 	}
 	equal(t, all[lines-1].Message, "no end")
 	for i := range all {
-		equal(t, <-heard, all[i].Message)
+		select {
+		case text := <-heard:
+			equal(t, text, all[i].Message)
+		case <-b.ctx.Done():
+			t.Fatalf("%d of %d lines were heard", i, len(all))
+		}
 	}
 	stop()
 	wg.Wait()

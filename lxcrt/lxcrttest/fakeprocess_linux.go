@@ -47,13 +47,19 @@ type FakeProcess struct {
 }
 
 // Notify has the program catch signals, as os/signal.Notify does. One that is not
-// caught ends the program, unless it is PID 1: that one then never hears of it.
+// caught ends the program, unless it is PID 1: that one then does not hear of it,
+// but if it catches the signal later it finds it waiting, so that a test need not
+// know how far a program has got.
 func (p *FakeProcess) Notify(signals ...syscall.Signal) <-chan syscall.Signal {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ch := make(chan syscall.Signal, 16)
 	for _, s := range signals {
 		p.caught[s] = ch
+		if p.early[s] {
+			ch <- s
+		}
+		delete(p.early, s)
 	}
 	return ch
 }
@@ -106,6 +112,7 @@ func (f *Files) List() []string {
 func (p *FakeProcess) begin(run ProgramFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel, p.done, p.caught = cancel, make(chan struct{}), map[syscall.Signal]chan syscall.Signal{}
+	p.early = map[syscall.Signal]bool{}
 	go func() { p.end(lxcrt.ExitStatus{Code: run(ctx, p) & 0xff, Known: true}) }()
 }
 
@@ -127,6 +134,9 @@ func (p *FakeProcess) end(st lxcrt.ExitStatus) {
 func (p *FakeProcess) signal(s syscall.Signal) {
 	p.mu.Lock()
 	ch := p.caught[s]
+	if ch == nil && p.Init {
+		p.early[s] = true
+	}
 	p.mu.Unlock()
 	switch {
 	case s == 0:
