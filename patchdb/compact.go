@@ -3,7 +3,6 @@ package patchdb
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"time"
 
@@ -171,7 +170,7 @@ func (db *DB) compact(ctx context.Context) (err error) {
 	}
 	db.logMu.Lock()
 	if next.err != nil {
-		db.fail(fmt.Errorf("%w: %w", ErrReadOnly, next.err))
+		db.fail(readOnly{&FileError{"write", db.path, next.log.Tail(), plain(next.err)}})
 	}
 	db.log, db.base, db.snapped, db.next = next.log, next.base, next.snapped, nil
 	db.logMu.Unlock()
@@ -206,7 +205,7 @@ const maxPause = 20 * time.Millisecond
 
 // lostTrack: which file has the name is unknown, so no update may be promised.
 func (db *DB) lostTrack(err error) error {
-	db.fail(fmt.Errorf("%w: %w", ErrReadOnly, err))
+	db.fail(readOnly{&FileError{"compact", db.path, -1, err}})
 	return err
 }
 

@@ -67,6 +67,21 @@ type cause struct{ is, why error }
 func (c cause) Error() string   { return c.why.Error() }
 func (c cause) Unwrap() []error { return []error{c.is, c.why} }
 
+// readOnly is why no more updates are taken.
+type readOnly struct{ why error }
+
+func (r readOnly) Error() string   { return ErrReadOnly.Error() + ": " + bare(r.why) }
+func (r readOnly) Unwrap() []error { return []error{ErrReadOnly, r.why} }
+
+// plain is an error of the database's file without the name that it was opened
+// by, which a compaction has changed since.
+func plain(err error) error {
+	if p, ok := err.(*fs.PathError); ok {
+		return fmt.Errorf("%s: %w", p.Op, p.Err)
+	}
+	return err
+}
+
 // editError translates what the tree says.
 func editError(op string, p Pointer, err error) error {
 	is := ErrInvalid

@@ -70,12 +70,18 @@ func needTool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is missing", name)
-		}
-		t.Skipf("%s is missing", name)
+		skipOrFail(t, name+" is missing")
 	}
 	return path
+}
+
+// skipOrFail ends a test that cannot run here; in CI it must.
+func skipOrFail(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
 }
 
 // crashDir is where databases of processes that are killed lie: PATCHDB_TEST_DIR,

@@ -37,6 +37,9 @@ func writer(path string) error {
 	if err != nil {
 		limit = 1 << 30
 	}
+	if err := limitFiles(); err != nil {
+		return err
+	}
 	db, err := Open(path, Options{CompactEvery: 50})
 	if err != nil {
 		return err
@@ -171,4 +174,44 @@ func TestKill(t *testing.T) {
 		acked.check(t, path, 1)
 	}
 	t.Logf("%d updates", acked[0]+acked[1]+acked[2]+acked[3])
+}
+
+// Another process that has the database is the reason to be refused, until it
+// ends; to read, nobody is.
+func TestSecondProcess(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "a.db")
+	cmd := writerCommand(t, path)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// Its output fills a pipe, at which it waits with the database open.
+	lines := bufio.NewScanner(out)
+	for range 20 {
+		if !lines.Scan() {
+			t.Error("the writer ended")
+			break
+		}
+	}
+	_, err = Open(path, Options{})
+	var fe *FileError
+	if !errors.Is(err, ErrLocked) || !errors.As(err, &fe) || fe.Path != path || !strings.Contains(err.Error(), "in use by another process") {
+		t.Errorf("while another process has it: %v", err)
+	}
+	if db, err := Open(path, Options{ReadOnly: true}); err != nil || db.Revision() == 0 {
+		t.Errorf("for reading: %v", err)
+	} else if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	db, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeChecked(t, db)
 }

@@ -10,9 +10,10 @@ import (
 	"testing"
 )
 
-// Each kind of system call that changes the disk fails, or kills the process,
-// at one place after the other, by strace's fault injection on a real process
-// and a real file system. PATCHDB_STRACE_STEP is the distance between places.
+// Each kind of system call that changes the disk fails, or kills the process, at
+// one place after the other, by strace's fault injection on a real process and a
+// real file system; TestCutShort cuts writes short there. PATCHDB_STRACE_STEP is
+// the distance between places.
 func TestStrace(t *testing.T) {
 	t.Parallel()
 	strace := needTool(t, "strace")
@@ -24,7 +25,7 @@ func TestStrace(t *testing.T) {
 		name, errno string
 		most        int // more than a run has of it
 	}{
-		{"pwrite64", "ENOSPC", 220}, {"pwrite64", "EIO", 220}, {"fdatasync", "EIO", 110}, {"fsync", "EIO", 6},
+		{"pwrite64", "ENOSPC", 220}, {"pwrite64", "EIO", 220}, {"fdatasync", "EIO", 110}, {"sync_file_range", "EIO", 4}, {"fsync", "EIO", 6},
 		{"ftruncate", "EIO", 8}, {"renameat", "EIO", 4}, {"linkat", "ENOSPC", 2}, {"unlinkat", "EACCES", 6}, {"openat", "EMFILE", 40},
 	}
 	step := rounds(t, "PATCHDB_STRACE_STEP", 37)
@@ -57,6 +58,8 @@ func TestStrace(t *testing.T) {
 					inFlight = 1
 				} else if err != nil && !bytes.Contains(out, []byte("error ")) {
 					t.Errorf("%s: %v: %s", name, err, out)
+				} else if err != nil && bytes.HasPrefix(out, []byte("open ")) && !bytes.Contains(out, []byte("error patchdb: close")) && !bytes.Contains(out, []byte("read-only\n")) {
+					t.Errorf("%s: the database is not read-only: %s", name, out)
 				}
 				t.Run(name, func(t *testing.T) { acked.check(t, path, inFlight) })
 			}

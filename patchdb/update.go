@@ -178,7 +178,7 @@ func (db *DB) flush(batch []*pending) error {
 	}
 	if err != nil {
 		// What became of the batch is unknown: take it back as far as possible.
-		err = fmt.Errorf("%w: %w", ErrReadOnly, &FileError{"write", db.path, db.log.Tail(), err})
+		err = readOnly{&FileError{"write", db.path, db.log.Tail(), plain(err)}}
 		db.fail(err)
 		if cut := db.log.Drop(); cut != nil {
 			db.logger.Error("cannot take back an update that failed", "file", db.path, "err", cut)
@@ -187,7 +187,7 @@ func (db *DB) flush(batch []*pending) error {
 		return err
 	}
 	if err := db.log.Commit(); err != nil {
-		db.fail(fmt.Errorf("%w: %w", ErrReadOnly, &FileError{"write", db.path, db.log.Tail(), err}))
+		db.fail(readOnly{&FileError{"write", db.path, db.log.Tail(), plain(err)}})
 	}
 	db.next.commit()
 	db.tip = batch[len(batch)-1].st

@@ -46,8 +46,7 @@ func (l *Log) Write() error {
 	n := len(l.buf)
 	end := l.pending + FrameSize
 	if end > l.zeroed {
-		room := min(max(l.tail/2, minRoom), maxRoom)
-		end = (end + room) &^ 4095
+		end = l.roomBehind(end)
 		l.buf = append(l.buf, make([]byte, end-l.tail-int64(n))...)
 		if _, err := l.File.WriteAt(l.buf, l.tail); err == nil {
 			l.zeroed = end
@@ -65,14 +64,22 @@ func (l *Log) Write() error {
 	return err
 }
 
-// Reserve writes room ahead of the next batch now, and makes it durable.
+// roomBehind is up to where the file is to be written ahead if records end at an
+// offset.
+func (l *Log) roomBehind(end int64) int64 {
+	return (end + min(max(l.tail/2, minRoom), maxRoom)) &^ 4095
+}
+
+// Reserve writes room ahead of the next batch now, as far as the disk has it, and
+// makes it durable.
 func (l *Log) Reserve() error {
-	end := (l.tail + FrameSize + maxRoom) &^ 4095
+	end := l.roomBehind(l.tail + FrameSize)
 	if from := max(l.zeroed, l.tail+FrameSize); from < end {
-		if _, err := l.File.WriteAt(make([]byte, end-from), from); err != nil {
+		if _, err := l.File.WriteAt(make([]byte, end-from), from); err == nil {
+			l.zeroed = end
+		} else if err := l.File.Truncate(from); err != nil {
 			return err
 		}
-		l.zeroed = end
 	}
 	return l.File.Sync()
 }
