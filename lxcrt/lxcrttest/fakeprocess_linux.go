@@ -42,6 +42,7 @@ type FakeProcess struct {
 
 	mu     sync.Mutex
 	caught map[syscall.Signal]chan syscall.Signal // guarded by mu
+	early  map[syscall.Signal]bool                // guarded by mu; came to PID 1 before it was caught
 	ended  bool                                   // guarded by mu
 	status lxcrt.ExitStatus
 }
