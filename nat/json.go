@@ -21,11 +21,12 @@ type jsonConfig struct {
 }
 
 type jsonForward struct {
-	Name      string         `json:"name"`
-	Source    jsonEnd        `json:"source"`
-	Target    jsonTarget     `json:"target"`
-	Count     *int           `json:"count,omitempty"`
-	Protocols *[]string      `json:"protocols,omitempty"`
+	Name      string     `json:"name"`
+	Source    jsonEnd    `json:"source"`
+	Target    jsonTarget `json:"target"`
+	Count     *int       `json:"count,omitempty"`
+	Protocols *[]string  `json:"protocols,omitempty"`
+	// nil is anyone; the reader refuses an empty list, which could mean no one.
 	AllowFrom []netip.Prefix `json:"allowFrom,omitempty"`
 	AllowVia  []string       `json:"allowVia,omitempty"`
 }
@@ -41,18 +42,18 @@ type jsonTarget struct {
 	Port   int        `json:"port"`
 }
 
-// ParseConfig reads the written form of a Config and validates it. Unknown
-// members and trailing text are refused.
+// ParseConfig reads the written form of a Config and validates it. Members that
+// are unknown or given twice, null, empty lists of who is allowed and text after
+// the end are refused.
 func ParseConfig(r io.Reader) (Config, error) {
-	dec := json.NewDecoder(r)
-	dec.DisallowUnknownFields()
 	var c Config
 	var doc jsonConfig
-	if err := dec.Decode(&doc); err != nil {
-		return c, fmt.Errorf("%w: %s", ErrInvalid, jsonReason(err))
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return c, fmt.Errorf("nat: read configuration: %w", err)
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return c, fmt.Errorf("%w: text after the end of the document", ErrInvalid)
+	if err := decode(text, memberConfig, &doc); err != nil {
+		return c, err
 	}
 	if doc.Forwards == nil {
 		return c, fmt.Errorf("%w: no \"forwards\"", ErrInvalid)
@@ -69,6 +70,17 @@ func ParseConfig(r io.Reader) (Config, error) {
 		return Config{}, err
 	}
 	return c, nil
+}
+
+func decode(text []byte, members member, into any) error {
+	err := strict(text, members)
+	if err == nil {
+		err = json.Unmarshal(text, into)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %s", ErrInvalid, jsonReason(err))
+	}
+	return nil
 }
 
 func jsonReason(err error) string {
@@ -89,6 +101,11 @@ func (j *jsonForward) forward() (Forward, *ConfigError) {
 	}
 	bad := func(field, format string, args ...any) *ConfigError {
 		return &ConfigError{Forward: j.Name, Index: -1, Field: field, Reason: fmt.Sprintf(format, args...)}
+	}
+	for field, empty := range map[string]bool{"allowFrom": j.AllowFrom != nil && len(j.AllowFrom) == 0, "allowVia": j.AllowVia != nil && len(j.AllowVia) == 0} {
+		if empty {
+			return f, bad(field, "is an empty list, which allows no one; leave it out to allow anyone")
+		}
 	}
 	for _, p := range []struct {
 		field string
@@ -142,13 +159,11 @@ func (f Forward) MarshalJSON() ([]byte, error) {
 	})
 }
 
-// UnmarshalJSON reads the written form of one forward; unknown members are refused.
+// UnmarshalJSON reads the written form of one forward, as strictly as ParseConfig.
 func (f *Forward) UnmarshalJSON(b []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
 	var j jsonForward
-	if err := dec.Decode(&j); err != nil {
-		return fmt.Errorf("%w: %s", ErrInvalid, jsonReason(err))
+	if err := decode(b, memberForward, &j); err != nil {
+		return err
 	}
 	out, bad := j.forward()
 	if bad != nil {

@@ -96,6 +96,8 @@ func TestNATCommand(t *testing.T) {
 		"ParsePrefix":    entry(`,"allowFrom":["192.168.7.0/33"]`),
 		"less than 1":    entry(`,"count":0`),
 		"unknown field":  entry(`,"colour":"red"`),
+		"is given twice": entry(`,"count":1,"count":2`),
+		"allows no one":  entry(`,"allowFrom":[]`),
 		"unknown protoc": entry(`,"protocols":["icmp"]`),
 	} {
 		_, err := runNAT(`{"forwards":[`+bad+`]}`, "apply", "-")
