@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -153,7 +154,7 @@ func (o Options) build(ctx context.Context, file string) (err error) {
 		"--skip=cleanup/reproducible/machine-id", "--skip=cleanup/apt",
 		// Nothing of a build is worth a sync: it counts only when it is whole.
 		"--dpkgopt=force-unsafe-io"}
-	for _, e := range excluded {
+	for _, e := range slices.Concat(excluded, o.Exclude) {
 		args = append(args, "--dpkgopt=path-exclude="+e)
 	}
 	from, err := lines(wanted, work)

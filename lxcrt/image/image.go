@@ -38,6 +38,9 @@ type Options struct {
 	// Packages are installed beside Debian's minimal system; nil means
 	// DefaultPackages.
 	Packages []string
+	// Exclude are further paths that packages do not bring along, in dpkg's pattern
+	// language: "*" matches slashes too.
+	Exclude []string
 	// Fresh builds even if there is an image.
 	Fresh bool
 	// Progress is told, from one goroutine, what goes on.
@@ -78,6 +81,11 @@ func (o *Options) settle() error {
 			return fmt.Errorf("%w: package %q", ErrInvalid, p)
 		}
 	}
+	for _, e := range o.Exclude {
+		if !strings.HasPrefix(e, "/") || strings.ContainsAny(e, "\n,\"") {
+			return fmt.Errorf("%w: excluded path %q", ErrInvalid, e)
+		}
+	}
 	if !suiteName.MatchString(o.Suite) || !suiteName.MatchString(o.Arch) {
 		return fmt.Errorf("%w: suite %q for %q", ErrInvalid, o.Suite, o.Arch)
 	}
@@ -93,7 +101,7 @@ const recipe = "2"
 // key names an image by everything that goes into it but package versions.
 func (o Options) key() string {
 	h := sha256.New()
-	for _, s := range append([]string{recipe, o.Suite, o.Arch, tidy, strings.Join(excluded, " ")}, o.Packages...) {
+	for _, s := range slices.Concat([]string{recipe, o.Suite, o.Arch, tidy, strings.Join(excluded, " ")}, o.Packages, o.Exclude) {
 		fmt.Fprintf(h, "%d %s\n", len(s), s)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:10])

@@ -39,6 +39,7 @@ func TestOptions(t *testing.T) {
 		"suite":   {Cache: "/x", Suite: "../x"},
 		"arch":    {Cache: "/x", Arch: "amd64 --evil"},
 		"package": {Cache: "/x", Packages: []string{"nodejs,evil"}},
+		"exclude": {Cache: "/x", Exclude: []string{"lib/modules"}},
 	} {
 		if _, err := Build(t.Context(), o); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s: %v", what, err)
@@ -67,7 +68,8 @@ func TestKey(t *testing.T) {
 		"more": func(o *Options) {
 			o.Packages = append(DefaultPackages[:len(DefaultPackages):len(DefaultPackages)], "vim")
 		},
-		"none": func(o *Options) { o.Packages = []string{} },
+		"none":    func(o *Options) { o.Packages = []string{} },
+		"exclude": func(o *Options) { o.Exclude = []string{"/lib/modules/*"} },
 	} {
 		k := key(edit)
 		if other, ok := seen[k]; ok {

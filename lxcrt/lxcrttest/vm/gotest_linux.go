@@ -63,7 +63,7 @@ var ErrFailed = errors.New("vm: tests failed")
 // in its package's folder, which is read-only. Tests run as root with CI=true; a
 // skipped one is a failure, since only what needs the machine is worth running
 // there. It returns an error wrapping ErrFailed when a test failed.
-func Test(ctx context.Context, o TestOptions) error {
+func Test(ctx context.Context, o TestOptions) (err error) {
 	if o.Timeout == 0 {
 		o.Timeout = 5 * time.Minute
 	}
@@ -75,22 +75,26 @@ func Test(ctx context.Context, o TestOptions) error {
 			return fmt.Errorf("%w: to expect %q of a machine", ErrNotSupported, e)
 		}
 	}
-	stage, err := os.MkdirTemp(o.Machine.Temp, "vm-tests-")
+	stage, err := newWorkDir(o.Machine.Temp)
 	if err != nil {
 		return fmt.Errorf("vm: %w", err)
 	}
-	defer os.RemoveAll(stage)
+	defer func() {
+		if e := stage.remove(); e != nil {
+			err = errors.Join(err, fmt.Errorf("vm: %w", e))
+		}
+	}()
 	root, err := goTool(ctx, "list", "-m", "-f", "{{.Dir}}")
 	if err != nil {
 		return err
 	}
-	o.Machine.Shares = append(slices.Clone(o.Machine.Shares), Share{root, sourceDir}, Share{stage, binaryDir})
+	o.Machine.Shares = append(slices.Clone(o.Machine.Shares), Share{root, sourceDir}, Share{stage.path, binaryDir})
 
 	// The machine boots while the binaries are built.
 	var wait sync.WaitGroup
 	var dirs []string
 	var buildErr error
-	wait.Go(func() { dirs, buildErr = buildTests(ctx, stage, root, o.Targets) })
+	wait.Go(func() { dirs, buildErr = buildTests(ctx, stage.path, root, o.Targets) })
 	began := time.Now()
 	m, err := Start(ctx, o.Machine)
 	up := time.Since(began)

@@ -32,11 +32,26 @@ var DefaultPackages = []string{
 	"busybox-static", "squashfs-tools", "e2fsprogs", "procps", "strace", "ca-certificates", "curl",
 }
 
+// noModules are the kernel's modules for hardware that no such machine has:
+// more than half of them.
+var noModules = []string{"gpu", "media", "scsi", "infiniband", "usb", "iio", "hwmon", "staging", "hid", "platform",
+	"input", "ata", "comedi", "mtd", "video", "target", "mmc", "bluetooth", "isdn", "net/ethernet", "net/wireless"}
+
+// excluded are paths that the image goes without.
+func excluded() []string {
+	out := []string{"/lib/modules/*/kernel/sound/*", "/usr/lib/udev/hwdb.d/*"}
+	for _, m := range noModules {
+		out = append(out, "/lib/modules/*/kernel/drivers/"+m+"/*")
+	}
+	return out
+}
+
 // ImageOptions tune BuildImage. Cache has to be set.
 type ImageOptions struct {
 	// Cache is the folder that keeps images. It is made if missing.
 	Cache string
-	// Suite is the Debian release; empty means "bookworm", whose kernel is 6.1.
+	// Suite is the Debian release; empty means "bookworm", whose kernel is 6.1. Test
+	// binaries with cgo want the one that they were linked on.
 	Suite string
 	// Packages are installed; nil means DefaultPackages. A kernel must be among them.
 	Packages []string
@@ -84,8 +99,7 @@ func BuildImage(ctx context.Context, o ImageOptions) (*Image, error) {
 			return nil, fmt.Errorf("%w: the program %s", ErrNotSupported, p)
 		}
 	}
-	// The folder is this user's: what root built there is read by no other.
-	base, err := image.Build(ctx, image.Options{Cache: o.Cache, Suite: o.Suite, Packages: o.Packages,
+	base, err := image.Build(ctx, image.Options{Cache: o.Cache, Suite: o.Suite, Packages: o.Packages, Exclude: excluded(),
 		Progress: func(p image.Progress) {
 			if p.Step != "" {
 				o.Progress(p.Step)

@@ -49,7 +49,7 @@ type Machine struct {
 	Kernel string // its release
 
 	p      *process
-	work   string
+	work   *workDir
 	w      *wire.Writer
 	reader chan struct{} // closed when the last frame was read
 
@@ -84,7 +84,7 @@ func start(ctx context.Context, o Options) (_ *Machine, err error) {
 	if err != nil {
 		return nil, err
 	}
-	work, err := os.MkdirTemp(o.Temp, "vm-")
+	work, err := newWorkDir(o.Temp)
 	if err != nil {
 		return nil, err
 	}
@@ -94,11 +94,11 @@ func start(ctx context.Context, o Options) (_ *Machine, err error) {
 			err = errors.Join(err, m.Close())
 		}
 	}()
-	if err := o.prepare(ctx, work); err != nil {
+	if err := o.prepare(ctx, work.path); err != nil {
 		close(m.reader)
 		return nil, err
 	}
-	p, err := o.launch(ctx, program, work)
+	p, err := o.launch(ctx, program, work.path)
 	if err != nil {
 		close(m.reader)
 		return nil, err
@@ -298,7 +298,7 @@ func (m *Machine) Close() error {
 		<-m.p.done
 	}
 	<-m.reader
-	if err := os.RemoveAll(m.work); err != nil {
+	if err := m.work.remove(); err != nil {
 		return fmt.Errorf("vm: close: %w", err)
 	}
 	return nil

@@ -37,6 +37,7 @@ func run(ctx context.Context, args []string) (int, error) {
 	}
 	f := flag.NewFlagSet("vm "+args[0], flag.ContinueOnError)
 	cache := f.String("cache", "", "folder that keeps the machine's image")
+	suite := f.String("suite", "", "Debian release of the machine; none means bookworm")
 	limit := f.Duration("limit", 30*time.Minute, "end everything after this long")
 	expect := f.String("expect", "", "what the machine has to have: cgroup2,apparmor,wireguard,psi,linux6.1")
 	timeout := f.Duration("timeout", 5*time.Minute, "for one package's tests")
@@ -56,7 +57,7 @@ func run(ctx context.Context, args []string) (int, error) {
 		return 2, errors.New("vm: -cache says where the image is kept")
 	}
 	began := time.Now()
-	image, err := vm.BuildImage(ctx, vm.ImageOptions{Cache: dir, Progress: func(s string) {
+	image, err := vm.BuildImage(ctx, vm.ImageOptions{Cache: dir, Suite: *suite, Progress: func(s string) {
 		fmt.Fprintf(os.Stderr, "vm image: %5.1fs %s\n", time.Since(began).Seconds(), s)
 	}})
 	if err != nil {
