@@ -84,6 +84,9 @@ func (h hierarchies) path(controller, group, file string) string {
 // still lives in them is killed first.
 func (h hierarchies) remove(group string, kill bool) error {
 	var errs []error
+	if kill {
+		h.thaw(group)
+	}
 	for _, root := range h.roots() {
 		errs = append(errs, removeCgroup(filepath.Join(root, group), kill))
 	}
@@ -133,6 +136,21 @@ func killCgroup(dir string) {
 	for _, pid := range cgroupPIDs(dir) {
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
+}
+
+// thaw lets go what is frozen in a cgroup and below: in the v1 layout nothing that
+// is frozen ends, not even when killed. The unified one needs no help.
+func (h hierarchies) thaw(group string) {
+	root := h.controllers["freezer"]
+	if root == "" {
+		return
+	}
+	_ = filepath.WalkDir(filepath.Join(root, group), func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.Name() == "freezer.state" {
+			_ = os.WriteFile(path, []byte("THAWED"), 0)
+		}
+		return nil
+	})
 }
 
 func cgroupPIDs(dir string) []int {

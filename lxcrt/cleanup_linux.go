@@ -61,6 +61,7 @@ func (r *Runtime) CleanUp(ctx context.Context, keep func(name string) bool) erro
 		}
 		gone = append(gone, e.Name())
 		if rec, err := readRecord(filepath.Join(r.o.Dir, e.Name())); err == nil {
+			r.trees.thaw(r.o.CgroupParent + "/" + e.Name())
 			endProcess(rec.Monitor)
 			endProcess(rec.Init)
 			r.awaitLogger(e.Name(), rec.Logger)

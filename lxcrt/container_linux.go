@@ -311,6 +311,7 @@ func (c *Container) watch(life *run, monitorDone <-chan struct{}) {
 	// The monitor takes PID 1 along when it is killed; this is for the moment in
 	// which that has not happened yet.
 	_ = signalTo(life.pidfd, unix.SIGKILL)
+	c.r.trees.thaw(c.group())
 	<-over
 	// The link comes down while the monitor does its part.
 	var link sync.WaitGroup
@@ -349,6 +350,7 @@ func (c *Container) unlink() {
 // record. It does not wait for anything that still runs: the processes named in
 // rec are ended first.
 func (c *Container) clear(rec record) error {
+	c.r.trees.thaw(c.group())
 	endProcess(rec.Monitor)
 	endProcess(rec.Init)
 	c.r.awaitLogger(c.spec.Name, rec.Logger)
@@ -356,7 +358,7 @@ func (c *Container) clear(rec record) error {
 	if c.networked() {
 		errs = append(errs, removeLink(c.r.net.conn, linkName(c.r.net.prefix, c.spec.Name)))
 	}
-	errs = append(errs, c.r.trees.remove(filepath.Join(c.r.o.CgroupParent, c.spec.Name), true))
+	errs = append(errs, c.r.trees.remove(c.group(), true))
 	if err := os.Remove(filepath.Join(c.dir, recordFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		errs = append(errs, err)
 	}

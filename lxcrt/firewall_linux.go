@@ -109,6 +109,9 @@ func (f *firewall) install() error {
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("nftables table %s: %w", f.name, err)
 	}
+	if f.bridge == nil { // a dead process may have had containers on one
+		return removeBridgeTable(c, f.name)
+	}
 	return nil
 }
 

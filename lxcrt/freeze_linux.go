@@ -7,10 +7,11 @@ import (
 	"strings"
 )
 
-// payload is the cgroup of everything inside, relative to a tree's root.
-func (c *Container) payload() string {
-	return c.r.o.CgroupParent + "/" + c.spec.Name + "/payload"
-}
+// group is the container's cgroup, relative to a tree's root.
+func (c *Container) group() string { return c.r.o.CgroupParent + "/" + c.spec.Name }
+
+// payload is the part of it that has everything inside.
+func (c *Container) payload() string { return c.group() + "/payload" }
 
 // Freeze stops every process inside where it is.
 func (c *Container) Freeze(ctx context.Context) error { return c.setFrozen(ctx, true) }

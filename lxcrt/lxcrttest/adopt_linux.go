@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/selfstead/selfstead/lxcrt"
+	"github.com/selfstead/selfstead/lxcrt/internal/liblxc"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -144,12 +145,20 @@ func testLeftovers(t *testing.T, f Factory) {
 	gone := make(chan struct{})
 	go func() { _ = sleeper.Wait(); close(gone) }()
 	for _, g := range groups {
-		for _, n := range []string{"HALF/monitor", "lxc.pivot", "OTHER/payload/ns"} {
+		// As liblxc leaves them after a failed start and after a killed monitor.
+		for _, n := range []string{"HALF/monitor", "lxc.pivot", "lxc.monitor.HALF", "lxc.payload.HALF/ns", "KILLED/monitor", "KILLED/pivot/lxc.pivot", "OTHER/payload/ns"} {
 			must(t, os.MkdirAll(filepath.Join(g, n), 0o755))
 		}
 		_ = os.WriteFile(filepath.Join(g, "OTHER/payload/ns/cgroup.procs"), []byte(itoa(sleeper.Process.Pid)), 0)
 	}
-	// Locks.
+	// One of them frozen, so that its process does not end when killed.
+	frozen := filepath.Join("/sys/fs/cgroup/freezer", l.Options.CgroupParent, "OTHER/payload/ns/freezer.state")
+	_ = os.WriteFile(frozen, []byte("FROZEN"), 0)
+	// Locks of liblxc's, and a table of the bridge family that nobody needs now.
+	locks := "/run/lxc/lock" + liblxc.Path(dir)
+	must(t, os.MkdirAll(locks, 0o755))
+	must(t, os.WriteFile(filepath.Join(locks, ".GHOST"), nil, 0o600))
+	run(t, "nft add table bridge "+l.Options.Table)
 	must(t, l.Close())
 	l.Open()
 	// The folder goes only now: Close would have asked it.
@@ -165,6 +174,12 @@ func testLeftovers(t *testing.T, f Factory) {
 		if !known {
 			t.Errorf("left behind: %s", left)
 		}
+	}
+	if _, err := os.Stat(filepath.Join(locks, ".GHOST")); err == nil {
+		t.Error("left behind: a lock")
+	}
+	if out, err := exec.Command("nft", "list", "tables", "bridge").Output(); err != nil || strings.Contains(string(out), l.Options.Table) {
+		t.Errorf("left behind (%v): %s", err, out)
 	}
 	links, err := exec.Command("ip", "-o", "link").Output()
 	must(t, err)
