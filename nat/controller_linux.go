@@ -130,7 +130,8 @@ func (c *Controller) Close() error {
 // equal Config again writes nothing and cuts no flow. Flows of forwards that
 // went, or that lead elsewhere now, are deleted, and no others. What was
 // written is read back. Returns a *ConfigError (ErrInvalid), ErrConflict,
-// ErrReadBack or a *KernelError.
+// ErrReadBack, a *KernelError, or a *FlowError where the rules were switched
+// and switched back, because flows could not be deleted.
 //
 // One forward more or less costs the same however many there are.
 func (c *Controller) Apply(ctx context.Context, cfg Config) error {
@@ -147,19 +148,33 @@ func (c *Controller) Apply(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	stale, err := c.install(ctx)
-	if err != nil {
-		c.restore(ctx)
+	// What could keep flows from being deleted should show before the switch.
+	if _, err := countFlows(c.flows); err != nil {
+		c.plan, c.gen = nil, 0
 		return err
 	}
-	c.remember(e)
+	before := c.cfg
+	if !c.applied {
+		if before, err = c.inForce(ctx); err != nil {
+			c.plan, c.gen = nil, 0
+			return err
+		}
+	}
+	stale, err := c.install(ctx)
+	if err != nil {
+		if c.plan, c.gen = nil, 0; c.applied {
+			_ = c.restore(ctx, before)
+		}
+		return err
+	}
 	if stale || !c.swept && !c.fresh {
 		c.swept = false // until it is done: with the next Apply, if not now
-		if err := c.sweep(); err != nil {
+		if err := c.sweepAfter(ctx, before); err != nil {
 			return err
 		}
 		c.swept = true
 	}
+	c.remember(e)
 	if !c.swept || c.unpin {
 		c.keeper.poke() // nothing that was in force is concerned
 	}
@@ -213,18 +228,15 @@ func (c *Controller) remember(e edit) {
 	c.applied = true
 }
 
-// restore goes back to the last applied state after a failure; nothing is left
-// of the failed one where the kernel still listens.
-func (c *Controller) restore(ctx context.Context) {
+// restore goes back to a state from before; nothing is left of the failed one
+// where the kernel still listens.
+func (c *Controller) restore(ctx context.Context, before Config) error {
 	c.plan, c.gen = nil, 0
-	if !c.applied {
-		return
-	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreTimeout)
 	defer cancel()
 	env, err := readEnvironment(c.route)
 	if err == nil {
-		_, err = c.prepare(c.cfg, env)
+		c.plan, err = newPlan(before, env)
 	}
 	if err == nil {
 		_, err = c.install(ctx)
@@ -233,6 +245,24 @@ func (c *Controller) restore(ctx context.Context) {
 		c.plan, c.gen = nil, 0
 		c.log.Error("nat: cannot go back to the state before", "err", err)
 	}
+	return err
+}
+
+// sweepAfter deletes flows that the new rules would not make. If that cannot be
+// done the rules from before come back, since a flow of a forward that went
+// would otherwise go on for as long as it sends.
+func (c *Controller) sweepAfter(ctx context.Context, before Config) (err error) {
+	for range sweepTries {
+		if err = c.sweep(); err == nil {
+			return nil
+		}
+	}
+	c.fresh = false // the next Apply deletes them, whatever changes then
+	back := c.restore(ctx, before)
+	if !c.applied {
+		c.plan, c.gen = nil, 0
+	}
+	return &FlowError{Restored: back == nil, Err: errors.Join(err, back)}
 }
 
 // sync writes the difference between plan and kernel.
@@ -290,20 +320,26 @@ func (c *Controller) Forwards(ctx context.Context) ([]Forward, error) {
 	if c.closed {
 		return nil, ErrClosed
 	}
+	cfg, err := c.inForce(ctx)
+	return cfg.Forwards, err
+}
+
+// inForce reads what is in force, whoever applied it.
+func (c *Controller) inForce(ctx context.Context) (Config, error) {
 	for range maxTries {
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return Config{}, err
 		}
 		_, elements, err := readAll(c.nft, c.table)
 		if errors.Is(err, errMoved) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return Config{}, err
 		}
-		return forwardsOf(elements), nil
+		return Config{Forwards: forwardsOf(elements)}, nil
 	}
-	return nil, fmt.Errorf("%w: gave up reading after %d tries", ErrConflict, maxTries)
+	return Config{}, fmt.Errorf("%w: gave up reading after %d tries", ErrConflict, maxTries)
 }
 
 // CleanUp removes everything of ours, also what a dead process left: the table,

@@ -68,3 +68,22 @@ func (e *KernelError) Is(target error) bool {
 
 // Unwrap returns the kernel's error number.
 func (e *KernelError) Unwrap() error { return e.Err }
+
+// FlowError says that the kernel would not delete flows of forwards that went,
+// though it took the new rules. The next Apply deletes what is left, also of an
+// equal Config, also in another process.
+type FlowError struct {
+	Restored bool // the rules from before are in force again; else the new ones are
+	Err      error
+}
+
+func (e *FlowError) Error() string {
+	state := "the new rules are in force"
+	if e.Restored {
+		state = "the rules from before are in force again"
+	}
+	return "nat: flows of forwards that went are not deleted, " + state + ": " + e.Err.Error()
+}
+
+// Unwrap returns the kernel's error.
+func (e *FlowError) Unwrap() error { return e.Err }

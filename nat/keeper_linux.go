@@ -93,6 +93,9 @@ func (k *flowKeeper) work() {
 	}
 	if err := c.deleteFlows(k.s, gone); err != nil {
 		c.log.Warn("nat: cannot delete flows", "err", err)
+		c.mu.Lock()
+		c.swept, c.fresh = false, false // with the next Apply
+		c.mu.Unlock()
 	}
 }
 

@@ -10,6 +10,7 @@ const (
 	maxTries       = 50
 	looseFrom      = 3 // the try from which on no generation need last
 	restoreTimeout = 10 * time.Second
+	sweepTries     = 3
 	fewElements    = 64  // up to this many are read back one by one
 	fillElements   = 500 // are written between two looks at the size of a transaction
 )
