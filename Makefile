@@ -93,6 +93,9 @@ bench: example base deps-test
 	@echo "== from the last byte of an upload to a healthy answer; resident memory"
 	@$(TEST_ENV) $(GO) test -run '^$$' -bench Upload -benchtime $(COUNT)x ./server/e2e
 	@$(TEST_ENV) $(GO) test -run '^$$' -bench Resident -benchtime 1x ./server/e2e
+	@echo "== what idle services and their subscriptions cost the server; an effect's round trip from Node"
+	@$(TEST_ENV) $(GO) test -run '^$$' -bench Idle -benchtime 1x ./server/e2e
+	@$(TEST_ENV) $(GO) test -run '^$$' -bench . -benchtime 1x ./server/service
 	@for p in ./server ./nat ./s9pk ./s9pk/remote ./lxcrt ./lxcrt/guest ./patchdb; do echo "== $$p"; $(TEST_ENV) $(GO) test -run '^$$' -bench . $$p; done
 	@echo "== patchdb beside bbolt and SQLite"
 	@cd patchdb/bench && $(GO) run .

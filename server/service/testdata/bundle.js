@@ -57,7 +57,7 @@ exports.init = async ({ effects, kind }) => {
     }
     await follow()
   }
-  for (const id of ['count', 'relay']) {
+  for (const id of ['count', 'relay', 'measure']) {
     await effects.action.export({
       id,
       metadata: { name: id, description: 'd', warning: null, visibility: 'enabled', allowedStatuses: 'any', hasInput: false, group: null, access: 'public' },
@@ -69,7 +69,7 @@ exports.init = async ({ effects, kind }) => {
       when: { condition: 'input-not-matches', once: false }, input: { kind: 'partial', accept: [{ name: 'named' }], set: { name: 'named' } },
     })
   }
-  await effects.action.clear({ except: ['set-name', 'count', 'relay'] })
+  await effects.action.clear({ except: ['set-name', 'count', 'relay', 'measure'] })
 }
 
 // What a hostile package may try on the server's socket.
@@ -159,6 +159,24 @@ exports.actions = {
         await fs.appendFile(`${volume}/runs`, 'run\n')
         await new Promise(done => setTimeout(done, test.slowRun || 0))
         return { version: '1', title: 'counted', message: null, result: null }
+      }
+      if (id === 'measure') {
+        const measure = async call => {
+          const took = []
+          for (let i = 0; i < 2000; i++) {
+            const start = process.hrtime.bigint()
+            await call()
+            took.push(Number(process.hrtime.bigint() - start) / 1000)
+          }
+          took.sort((a, b) => a - b)
+          return [took[1000], took[1980], took[0]]
+        }
+        const message = JSON.stringify({
+          echo: await measure(() => effects.echo({ message: 'x' })),
+          status: await measure(() => effects.getStatus({})),
+          health: await measure(() => effects.setHealth({ id: 'm', name: 'M', result: 'success', message: null })),
+        })
+        return { version: '1', title: 'measured', message, result: null }
       }
       if (id === 'relay') {
         const result = await effects.action.run({ packageId: test.relay, actionId: 'count' })
