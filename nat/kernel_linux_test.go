@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -284,6 +286,7 @@ func TestGuardComesFirst(t *testing.T) {
 			require.NoError(t, c.Apply(ctx, before))
 			require.NoError(t, exec.Command("nft", "flush chain inet selfstead guard").Run())
 		}
+		require.NoError(t, c.Close()) // one controller a table
 		d := open(t)
 		require.NoError(t, d.loadRecords(), name)
 		require.NoError(t, d.note(setLocalnet, 2, "br0"), name)
@@ -294,4 +297,56 @@ func TestGuardComesFirst(t *testing.T) {
 		holds(t, d, loop, name)
 		require.NoError(t, d.CleanUp(ctx), name)
 	}
+}
+
+// TestPutBack has another program flush all rules, and tamper with our table in
+// several ways, while the controller is open: everything comes back by itself,
+// and the log says what was found.
+func TestPutBack(t *testing.T) {
+	inNamespace(t, "nft")
+	found := make(chan string, 10)
+	c, err := New(Options{Logger: slog.New(logHook{func(msg string) {
+		if strings.Contains(msg, "putting it back") {
+			found <- msg
+		}
+	}})})
+	require.NoError(t, err)
+	defer c.Close()
+	ctx, cfg := context.Background(), goldenConfig()
+	require.NoError(t, c.Apply(ctx, cfg))
+	for _, script := range []string{
+		"flush ruleset",
+		"delete table inet selfstead",
+		"flush chain inet selfstead prerouting",
+		"flush chain inet selfstead forward",
+		"delete element inet selfstead target4 { 10.0.3.5 . 8080 }",
+		"add element inet selfstead forward4 { 203.0.113.7 . 99 : 10.0.3.5 . 22 }",
+		"insert rule inet selfstead forward accept",
+		"add chain inet selfstead mine { type filter hook forward priority -5; policy drop; }",
+	} {
+		out, err := exec.Command("nft", script).CombinedOutput()
+		require.NoError(t, err, "%s: %s", script, out)
+		select {
+		case <-found:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s: nothing was noticed", script)
+		}
+		holds(t, c, cfg, script) // waits for the repair
+		require.NotZero(t, c.knownGeneration(), script)
+	}
+	// Another program's own table is none of our business.
+	gen := c.knownGeneration()
+	require.NoError(t, exec.Command("nft", "add table ip other").Run())
+	require.Eventually(t, func() bool { return c.knownGeneration() > gen }, 20*time.Second, 5*time.Millisecond, "the table was looked at")
+	require.Empty(t, found)
+	// An Apply afterwards has nothing to do.
+	gen = c.knownGeneration()
+	require.NoError(t, c.Apply(ctx, cfg))
+	require.Equal(t, gen, c.knownGeneration())
+}
+
+func (c *Controller) knownGeneration() uint32 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.gen
 }

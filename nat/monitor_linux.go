@@ -13,7 +13,8 @@ import (
 
 // monitor follows links, addresses, routes and neighbours, and brings what was
 // applied up to date when they change: where replies may take a short cut,
-// which bridge port a target hangs on.
+// which bridge port a target hangs on. It also looks whether our table is as it
+// was left.
 type monitor struct {
 	c    *Controller
 	file *os.File
@@ -23,8 +24,10 @@ type monitor struct {
 }
 
 const (
-	monitorPause  = 50 * time.Millisecond // between two refreshes
-	monitorSysctl = 2 * time.Second       // bridge netfilter may be switched without an event
+	monitorPause  = 50 * time.Millisecond  // between two refreshes
+	monitorSysctl = 2 * time.Second        // bridge netfilter may be switched without an event
+	monitorRules  = 200 * time.Millisecond // between two looks at the generation of the rule set
+	monitorShare  = 20                     // of the time, one part at most goes into reading our table
 )
 
 func openMonitor(c *Controller) (*monitor, error) {
@@ -103,12 +106,19 @@ func (m *monitor) run() {
 	defer m.wg.Done()
 	tick := time.NewTicker(monitorSysctl)
 	defer tick.Stop()
+	rules := time.NewTimer(monitorRules)
+	defer rules.Stop()
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for {
 		select {
 		case <-m.done:
 			return
+		case <-rules.C:
+			start := time.Now()
+			m.c.watchRules()
+			rules.Reset(max(monitorRules, monitorShare*time.Since(start)))
+			continue
 		case <-tick.C:
 		case <-m.wake:
 		}
@@ -143,6 +153,37 @@ func (c *Controller) refresh() {
 	if err != nil {
 		c.plan, c.gen = nil, 0
 		c.log.Warn("nat: cannot follow a change of links", "err", err)
+	}
+}
+
+// watchRules puts back what another program changed in our table, or took away
+// with all others. Reading the generation is all that it costs as long as no
+// other program changes any rules. Subscribing to the kernel's events would make
+// each of our own changes dearer, by an event for every element.
+func (c *Controller) watchRules() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || !c.applied || c.plan == nil {
+		return
+	}
+	gen, err := c.nft.generation(nil, nil)
+	if err != nil || gen == c.gen {
+		return
+	}
+	w, err := c.difference(false)
+	switch {
+	case errors.Is(err, errMoved):
+		return // soon again
+	case err == nil && w.empty():
+		c.known(w, w.gen)
+		return
+	case err == nil:
+		c.log.Warn("nat: another program changed our table, putting it back", "found", w.describe())
+		_, err = c.install(context.Background())
+	}
+	if err != nil {
+		c.gen = 0
+		c.log.Error("nat: cannot put our table back", "err", err)
 	}
 }
 
