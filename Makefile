@@ -11,7 +11,7 @@ GUEST       := server/embedded/dist/start-container
 
 # Services that tests run on a server: a pair of examples, and the pair that
 # calls every effect. They share the examples' node_modules.
-SERVICES    := server/e2e/conformance/peer server/e2e/conformance/probe
+SERVICES    := examples/services/ledger examples/services/vault server/e2e/conformance/peer server/e2e/conformance/probe
 SERVICE_PKGS := $(foreach s,$(SERVICES),bin/packages/$(notdir $s).s9pk)
 SERVICE_MODULES := examples/services/node_modules
 
@@ -57,6 +57,7 @@ SERVICE_SOURCES = $(shell find $1 -type f -not -path '*/node_modules/*' -not -pa
 
 bin/packages/.checked: $(SERVICE_MODULES)/.done $(call SERVICE_SOURCES,$(SERVICES) server/e2e/conformance)
 	@mkdir -p $(@D)
+	cd examples/services && node_modules/.bin/tsc --noEmit -p .
 	cd server/e2e/conformance && $(abspath $(SERVICE_MODULES))/.bin/tsc --noEmit -p .
 	touch $@
 

@@ -179,6 +179,14 @@ func watches(t *testing.T, l *lab, a *api) {
 	value := func(want any) func(seen) bool { return func(s seen) bool { return s.Value == want } }
 	until("gateway", value("eth0"))
 
+	// Mail.
+	until("smtp", value(nil))
+	mail := map[string]any{"host": "mail.example.org", "port": 587, "from": "me@example.org", "username": "me", "password": "secret", "security": "starttls"}
+	a.want(t, 200, "PUT", "/v1/system/smtp", mail, nil)
+	until("smtp", func(s seen) bool { m, ok := s.Value.(map[string]any); return ok && fmt.Sprint(m) == fmt.Sprint(mail) })
+	a.want(t, 204, "DELETE", "/v1/system/smtp", nil, nil)
+	until("smtp", value(nil))
+
 	// The default route moves to another interface and comes back.
 	ip(t, "-n", l.srv, "link", "add", "other", "type", "veth", "peer", "name", "other", "netns", l.lan)
 	ip(t, "-n", l.lan, "link", "set", "other", "up")

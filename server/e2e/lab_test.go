@@ -144,12 +144,13 @@ type logBuffer struct {
 
 func (b *logBuffer) String() string { b.mu.Lock(); defer b.mu.Unlock(); return b.text.String() }
 
-// startServer runs stead serve on dir and waits until it is ready.
-func startServer(t testing.TB, l *lab, dir string) *server {
+// startServer runs stead serve on dir, with further arguments if wanted, and
+// waits until it is ready.
+func startServer(t testing.TB, l *lab, dir string, args ...string) *server {
 	t.Helper()
 	s := &server{lab: l, dir: dir, log: &logBuffer{}, end: make(chan struct{})}
-	s.cmd = exec.Command("nsenter", "--net=/run/netns/"+l.srv, os.Getenv("STEAD_BIN"), "serve",
-		"--dir", dir, "--listen", serverAddr+":"+apiPort, "--plain", "--base-image", os.Getenv("STEAD_BASE"))
+	s.cmd = exec.Command("nsenter", append([]string{"--net=/run/netns/" + l.srv, os.Getenv("STEAD_BIN"), "serve",
+		"--dir", dir, "--listen", serverAddr + ":" + apiPort, "--plain", "--base-image", os.Getenv("STEAD_BASE")}, args...)...)
 	out, err := s.cmd.StdoutPipe()
 	require.NoError(t, err)
 	s.cmd.Stderr = s.cmd.Stdout
