@@ -22,7 +22,7 @@ func TestImports(t *testing.T) {
 			"github.com/jsimonetti/rtnetlink/v2", "github.com/jsimonetti/rtnetlink/v2/driver", "github.com/mdlayher/netlink"},
 		"internal/liblxc":   {"github.com/lxc/go-lxc", "C"}, // the only room with cgo
 		"internal/launcher": {self + "lxcrt/internal/liblxc"},
-		"image":             {},
+		"image":             {"github.com/klauspost/compress/zstd"},
 		"logs":              {"github.com/fsnotify/fsnotify"}, // inotify
 		"lxcrttest":         {self + "lxcrt", self + "lxcrt/internal/liblxc", self + "lxcrt/logs"},
 	}
