@@ -72,7 +72,7 @@ func (a *Archive) Extract(ctx context.Context, dir string, o ExtractOptions) (er
 			break
 		}
 		if item.file != nil {
-			a.announceRun(files, i-(len(list)-len(files)))
+			announceRun(files, i-(len(list)-len(files)))
 		}
 		if err = a.extractItem(ctx, root, item, func(n int64) {
 			if d := done.Add(n); o.Progress != nil {

@@ -52,6 +52,7 @@ func (f *File) ReadAll(limit int64) ([]byte, error) {
 	if err := f.check("read"); err != nil {
 		return nil, err
 	}
+	f.a.announce(f.Position, f.Size)
 	b, err := readGrowing(f.a.r, f.Position, f.Size)
 	if err != nil {
 		return nil, f.fail("read", err)

@@ -34,20 +34,24 @@ func (a *Archive) announce(off, n int64) {
 // smallGap is what may lie between bodies that are fetched in one go.
 const smallGap = 1 << 20
 
-// announceRun announces body i of files, which are read in the order of their
-// positions, and those that follow it closely, where i begins such a run.
-func (a *Archive) announceRun(files []*File, i int) {
-	if i > 0 && files[i].Position-files[i-1].end() <= smallGap {
+// follows says whether f lies closely behind e in one archive.
+func (f *File) follows(e *File) bool {
+	return e != nil && f != nil && f.a == e.a && f.Position >= e.Position && f.Position-e.end() <= smallGap
+}
+
+// announceRun announces body i of files, which are read one after another, and
+// those that follow it closely, where i begins such a run. Some may be nil: what
+// does not come out of an archive.
+func announceRun(files []*File, i int) {
+	f := files[i]
+	if f == nil || i > 0 && f.follows(files[i-1]) {
 		return
 	}
-	to := files[i].end()
-	for _, f := range files[i+1:] {
-		if f.Position-to > smallGap {
-			break
-		}
-		to = max(to, f.end())
+	to := f.end()
+	for j := i + 1; j < len(files) && files[j].follows(files[j-1]); j++ {
+		to = max(to, files[j].end())
 	}
-	a.announce(files[i].Position, to-files[i].Position)
+	f.a.announce(f.Position, to-f.Position)
 }
 
 // Bytes is a source for content in memory.

@@ -97,7 +97,7 @@ func (a *Archive) Verify(ctx context.Context, progress func(done, total int64)) 
 		progress(done, total)
 	}
 	if len(files) > 0 {
-		a.announceRun(files, 0)
+		announceRun(files, 0)
 	}
 	return a.each(ctx, files, total, report)
 }
@@ -174,7 +174,7 @@ func (a *Archive) BadFiles(ctx context.Context) ([]*EntryError, error) {
 	slices.SortStableFunc(files, compareStretch)
 	var last *EntryError // of the file before
 	for i, f := range files {
-		a.announceRun(files, i)
+		announceRun(files, i)
 		if i > 0 && compareStretch(files[i-1], f) == 0 { // proven once
 			if last != nil {
 				again := *last

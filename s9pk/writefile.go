@@ -83,7 +83,6 @@ func WriteAt(ctx context.Context, w io.WriterAt, root *merkle.Directory, key Sig
 	if err != nil {
 		return err
 	}
-	workers := merkle.Workers()
 	var bodies, tables []*place
 	for _, p := range places {
 		if p.entry == nil || p.entry.Kind == merkle.KindDirectory {
@@ -92,11 +91,22 @@ func WriteAt(ctx context.Context, w io.WriterAt, root *merkle.Directory, key Sig
 		}
 		j.total += int64(p.size)
 		bodies = append(bodies, p)
-		if s, ok := p.entry.Source.(bodySource); ok && s.f.a.forward() {
+	}
+	workers := merkle.Workers()
+	stored := bodyFiles(bodies)
+	items := make([]int, len(bodies))
+	for i := range items {
+		items[i] = i
+		if f := stored[i]; f != nil && f.a.forward() {
 			workers = 1
 		}
 	}
-	if err := forEach(ctx, bodies, workers, func(ctx context.Context, p *place) error { return j.place(ctx, w, p, known[p.entry]) }); err != nil {
+	if err := forEach(ctx, items, workers, func(ctx context.Context, i int) error {
+		if workers == 1 {
+			announceRun(stored, i)
+		}
+		return j.place(ctx, w, bodies[i], known[bodies[i].entry])
+	}); err != nil {
 		return err
 	}
 	head, _, err := j.seal()

@@ -56,10 +56,12 @@ func WriteContext(ctx context.Context, w io.Writer, root *merkle.Directory, key 
 	}
 	bp := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(bp)
-	for _, p := range places {
+	stored := bodyFiles(places)
+	for i, p := range places {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
+		announceRun(stored, i)
 		if p.entry == nil || p.entry.Kind == merkle.KindDirectory {
 			if _, err := w.Write(p.tableBytes(p.dir(root))); err != nil {
 				return err
@@ -343,6 +345,20 @@ func (j *job) copyBody(w io.Writer, p *place, known bool, buf []byte) error {
 	return fail(err)
 }
 
+// bodyFiles lists the bodies of archives among what is written; nil for others.
+func bodyFiles(places []*place) []*File {
+	files := make([]*File, len(places))
+	for i, p := range places {
+		if p.entry == nil {
+			continue
+		}
+		if s, ok := p.entry.Source.(bodySource); ok {
+			files[i] = s.f
+		}
+	}
+	return files
+}
+
 // openRaw opens a source for copying; bodies of archives come unproven, since
 // the copy proves them.
 func openRaw(src merkle.Source) (io.ReadCloser, error) {
@@ -350,7 +366,6 @@ func openRaw(src merkle.Source) (io.ReadCloser, error) {
 		if err := s.f.check("write"); err != nil {
 			return nil, err
 		}
-		s.f.a.announce(s.f.Position, s.f.Size)
 		return sectionReader{s.f.Section()}, nil
 	}
 	return src.Open()

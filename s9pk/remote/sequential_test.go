@@ -62,6 +62,18 @@ func TestOneStream(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(want[large], got))
 		}},
+		"write again": {2, int64(len(data)), func(t *testing.T, a *s9pk.Archive) {
+			var out bytes.Buffer
+			require.NoError(t, a.Rewrite(ctx, &out, a.Root(), s9pk.WriteOptions{}))
+			require.True(t, bytes.Equal(data, out.Bytes()))
+		}},
+		"write to a file, signed anew": {2, int64(len(data)), func(t *testing.T, a *s9pk.Archive) {
+			path := t.TempDir() + "/x"
+			require.NoError(t, s9pk.WriteFile(ctx, path, a.Root().Clone(), ed25519.NewKeyFromSeed(make([]byte, 32)), s9pk.WriteOptions{NoSync: true}))
+			got, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(data, got))
+		}},
 		"extract one": {1, 9<<20 + 64<<10, func(t *testing.T, a *s9pk.Archive) {
 			require.NoError(t, a.Extract(ctx, t.TempDir()+"/x", s9pk.ExtractOptions{Paths: []string{"images/b/main.squashfs"}}))
 		}},
@@ -73,6 +85,22 @@ func TestOneStream(t *testing.T) {
 			got, err := io.ReadAll(s)
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(want[large], got))
+		}},
+		"read all": {1, 24 << 20, func(t *testing.T, a *s9pk.Archive) {
+			f, err := a.File(large)
+			require.NoError(t, err)
+			got, err := f.ReadAll(0)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(want[large], got))
+		}},
+		"small ones, each by itself": {2, 128 << 10, func(t *testing.T, a *s9pk.Archive) {
+			for _, f := range a.Files() { // by name, as they lie
+				if strings.HasPrefix(f.Path, "many/") {
+					got, err := f.ReadAll(0)
+					require.NoError(t, err)
+					require.Equal(t, want[f.Path], got)
+				}
+			}
 		}},
 		"copy, proven by an outboard": {1, 24 << 20, func(t *testing.T, a *s9pk.Archive) {
 			f, err := a.File(large)
