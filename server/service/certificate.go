@@ -10,6 +10,7 @@ import (
 
 	"github.com/selfstead/selfstead/patchdb"
 	"github.com/selfstead/selfstead/server/authority"
+	"github.com/selfstead/selfstead/server/network"
 	"github.com/selfstead/selfstead/server/service/effect"
 	"github.com/selfstead/selfstead/server/state"
 )
@@ -58,7 +59,9 @@ func (m *Manager) nameOwner(pkg, name string) (named, error) {
 				for _, b := range h.Bindings {
 					// The server's own addresses are among these; they are not the
 					// package's alone.
-					available := slices.ContainsFunc(b.Addresses.Available, func(a state.HostnameInfo) bool { return a.Hostname == name })
+					available := slices.ContainsFunc(b.Addresses.Available, func(a state.HostnameInfo) bool {
+						return a.Hostname == name && a.Metadata.Gateway != network.LoopbackName
+					})
 					n.known = n.known || available
 				}
 			}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/selfstead/selfstead/patchdb"
 	"github.com/selfstead/selfstead/server/authority"
+	"github.com/selfstead/selfstead/server/network"
 	"github.com/selfstead/selfstead/server/service/rpc"
 	"github.com/selfstead/selfstead/server/state"
 	"github.com/stretchr/testify/require"
@@ -24,6 +25,10 @@ func TestWhoGetsWhichCertificate(t *testing.T) {
 	doc.Public.ServerInfo.Network.Gateways = map[string]state.Gateway{"eth0": {Subnets: []string{"192.0.2.10/24"}}}
 	host := state.NewHost()
 	host.PublicDomains["own.example.com"] = map[string]any{}
+	host.Bindings["80"] = state.Binding{Addresses: state.Addresses{Available: []state.HostnameInfo{
+		{Hostname: "127.0.0.1", Metadata: state.HostnameMetadata{Kind: "ipv4", Gateway: network.LoopbackName}},
+		{Hostname: "192.0.2.12", Metadata: state.HostnameMetadata{Kind: "ipv4", Gateway: "eth0"}},
+	}}}
 	doc.Public.PackageData = map[string]state.Package{"own": {Hosts: map[string]state.Host{"ui": host}}, "other": {}}
 	doc.Private.Services = map[string]state.ServiceKeep{"own": {Addr4: "10.9.0.2"}, "other": {Addr4: "10.9.0.3"}}
 	_, err = db.Put(t.Context(), "", doc)
@@ -31,8 +36,8 @@ func TestWhoGetsWhichCertificate(t *testing.T) {
 	m := &Manager{db: db, issuer: root}
 	for name, want := range map[string]named{
 		"own.startos": {true, true}, "OWN.embassy": {true, true}, "db.own.startos": {true, true}, "own.example.com": {true, true}, "10.9.0.2": {true, true},
-		"other.startos": {true, false}, "10.9.0.3": {true, false}, "10.9.0.1": {true, false}, "192.0.2.10": {true, false},
-		"nix.startos": {}, "example.com": {}, "192.0.2.11": {}, "startos": {},
+		"other.startos": {true, false}, "10.9.0.3": {true, false}, "10.9.0.1": {true, false}, "192.0.2.10": {true, false}, "192.0.2.12": {true, false},
+		"nix.startos": {}, "example.com": {}, "192.0.2.11": {}, "startos": {}, "127.0.0.1": {},
 	} {
 		_, err := m.issue("own", []string{name}, authority.ECDSA, false)
 		require.Equal(t, want.known, err == nil, "certificate %s: %v", name, err)
