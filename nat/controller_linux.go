@@ -36,6 +36,7 @@ type Controller struct {
 	applied bool          // cfg is what Apply last brought about
 	cfg     Config        // shares nothing with callers
 	plan    *plan         // nil when it must be made anew from cfg
+	chosen  bool          // the label is settled
 	gen     uint32        // generation at which the kernel was known to match; 0 when not known
 	chains  []chainDef    // what it had then
 	have    [numSets]bool // the same
@@ -360,6 +361,9 @@ func (c *Controller) CleanUp(ctx context.Context) error {
 		return err
 	}
 	if err := c.undoRecords(); err != nil {
+		return err
+	}
+	if _, err := c.chooseBit(true); err != nil && !errors.Is(err, ErrNoLabel) {
 		return err
 	}
 	b := newBatch(c.table, 0)

@@ -17,6 +17,9 @@ var (
 	ErrReadBack = errors.New("nat: kernel state differs from what was written")
 	// ErrNotSupported is wrapped with the name of the feature that is missing.
 	ErrNotSupported = errors.New("nat: not supported")
+	// ErrNoLabel means that other rules of this network namespace use every bit
+	// of the conntrack label; we need one to know our own connections by.
+	ErrNoLabel = errors.New("nat: no connection label is free")
 	// ErrClosed is returned by a Controller after Close.
 	ErrClosed = errors.New("nat: controller is closed")
 )

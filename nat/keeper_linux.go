@@ -61,12 +61,12 @@ func (k *flowKeeper) stop() {
 func (k *flowKeeper) work() {
 	c := k.c
 	c.mu.Lock()
-	swept, unpin := c.swept || c.plan == nil, c.unpin
+	swept, unpin, bit := c.swept || c.plan == nil, c.unpin, c.bit
 	c.unpin = false
 	c.mu.Unlock()
 	var gone []flow
 	if !swept {
-		flows, err := dumpFlows(k.s, translated, c.bit)
+		flows, err := dumpFlows(k.s, translated, bit)
 		if err != nil {
 			c.log.Warn("nat: cannot list flows", "err", err)
 		} else {
@@ -79,7 +79,7 @@ func (k *flowKeeper) work() {
 		}
 	}
 	if unpin {
-		flows, err := dumpFlows(k.s, unanswered, c.bit)
+		flows, err := dumpFlows(k.s, unanswered, bit)
 		if err != nil {
 			c.log.Warn("nat: cannot list flows", "err", err)
 		}

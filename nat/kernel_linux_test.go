@@ -350,3 +350,39 @@ func (c *Controller) knownGeneration() uint32 {
 	defer c.mu.Unlock()
 	return c.gen
 }
+
+// TestKilledWhileReplacing stops in the middle of the replacement of sets that
+// have another shape, where a process may be killed; twice, so that the names
+// on the way are in use.
+func TestKilledWhileReplacing(t *testing.T) {
+	inNamespace(t, "nft")
+	cfg := goldenConfig()
+	run := func(args ...string) string {
+		out, err := exec.Command("nft", args...).CombinedOutput()
+		require.NoError(t, err, "%v: %s", args, out)
+		return string(out)
+	}
+	run("-f", "testdata/older.nft")
+	for _, stage := range stages {
+		c := open(t)
+		env, err := readEnvironment(c.route)
+		require.NoError(t, err)
+		_, err = c.prepare(cfg, env)
+		require.NoError(t, err)
+		require.NoError(t, c.loadRecords())
+		w, err := c.difference(false)
+		require.NoError(t, err)
+		require.True(t, w.rebuild)
+		_, err = c.write(w)
+		require.ErrorIs(t, err, errMoved)
+		require.Contains(t, run("list", "table", "inet", "selfstead"), "@forward4"+stage)
+		require.NoError(t, c.Close())
+		run("add set inet selfstead forward4 { type ipv4_addr; }") // in the way again
+	}
+	c := open(t)
+	require.NoError(t, c.Apply(context.Background(), cfg))
+	holds(t, c, cfg)
+	list := run("list", "table", "inet", "selfstead")
+	require.NotContains(t, list, stages[0])
+	require.NotContains(t, list, stages[1])
+}

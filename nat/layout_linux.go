@@ -59,11 +59,15 @@ type ruleDef struct {
 	exprs   []expr.Any
 }
 
-// labelBit is the conntrack label bit that marks the connections of a table.
+// labelCount is the number of bits in a conntrack label.
+const labelCount = 128
+
+// labelBit is the conntrack label bit that marks the connections of a table,
+// unless another table has it.
 func labelBit(table string) int {
 	h := fnv.New32a()
 	h.Write([]byte(table))
-	return int(h.Sum32() % 128)
+	return int(h.Sum32() % labelCount)
 }
 
 // label is the bit as the 16 bytes of a conntrack label.

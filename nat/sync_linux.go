@@ -107,6 +107,13 @@ func (c *Controller) difference(loose bool) (*work, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !c.chosen || !t.exists {
+		if gen, err := c.chooseBit(loose); err != nil {
+			return nil, err
+		} else if gen != t.gen && !loose {
+			return nil, errMoved
+		}
+	}
 	w, err := c.compare(t, m)
 	if err == nil && loose {
 		w.gen = 0
