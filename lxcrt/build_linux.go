@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -195,6 +196,11 @@ func (b *builder) mount(ctx context.Context, m Mount, lock bool) (int, error) {
 	}
 	switch m.Kind {
 	case MountBind:
+		if userns != nil && !m.ReadOnly {
+			if err := guarded(m.Source); err != nil {
+				return -1, err
+			}
+		}
 		recursive = m.Recursive
 		tree, err = bindTree(m.Source, recursive)
 	case MountSquashfs:
@@ -235,6 +241,38 @@ func (b *builder) mount(ctx context.Context, m Mount, lock bool) (int, error) {
 	locked, err := b.shop.lock(tree, b.ids)
 	unix.Close(tree)
 	return locked, err
+}
+
+// guarded refuses a source in which container root could leave a program that runs
+// with the rights of the host's root: by the id map its files are root's on disk,
+// and where the file system heeds set-user-id, every user of the host that reaches
+// one may run it. So a source stands on a file system mounted nosuid, or below a
+// folder that is root's alone. A descriptor that the caller holds is the caller's.
+func guarded(source string) error {
+	if strings.HasPrefix(source, "/proc/") {
+		return nil
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(source, &fs); err != nil {
+		return &os.PathError{Op: "statfs", Path: source, Err: err}
+	}
+	if fs.Flags&unix.ST_NOSUID != 0 {
+		return nil
+	}
+	path, err := filepath.EvalSymlinks(source)
+	if err != nil {
+		return err
+	}
+	for ; path != "/"; path = filepath.Dir(path) {
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil {
+			return &os.PathError{Op: "stat", Path: path, Err: err}
+		}
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR && st.Uid == 0 && st.Mode&0o011 == 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: source %s can be reached by every user of this host, who could run with root's rights what is left there: it has to stand on a nosuid file system or below a folder for root alone", ErrInvalid, source)
 }
 
 // root returns the tree of a container's whole root: the overlay with the Spec's

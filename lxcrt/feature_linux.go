@@ -30,6 +30,18 @@ type Features struct {
 	IOWeight      bool   // the kernel has a file for Limits.IO.Weight
 }
 
+// probeHook, in tests, takes from what was found, to have the other way taken.
+var probeHook func(*Features)
+
+// allow refuses limits that nothing here would keep. Swap and weights only say
+// less where the kernel does not know them.
+func (f Features) allow(l Limits) error {
+	if l.IO.bounded() && !f.IOLimit {
+		return fmt.Errorf("limits of I/O: %w", ErrNotSupported)
+	}
+	return nil
+}
+
 func probe(dir, parent string, h hierarchies) (Features, error) {
 	f := Features{Liblxc: liblxc.Version(), UnifiedCgroup: h.cgroup2()}
 	if !liblxc.Supported {

@@ -23,6 +23,9 @@ func (c *Container) SetLimits(ctx context.Context, l Limits) error {
 	if why := l.check(); why != "" {
 		return c.fail("limits", fmt.Errorf("%w: %s", ErrInvalid, why))
 	}
+	if err := c.r.features.allow(l); err != nil {
+		return c.fail("limits", err)
+	}
 	c.op.Lock()
 	defer c.op.Unlock()
 	if err := ctx.Err(); err != nil {

@@ -75,6 +75,9 @@ func open(ctx context.Context, o Options) (*Runtime, error) {
 	if r.features, err = probe(o.Dir, o.CgroupParent, r.trees); err != nil {
 		return nil, err
 	}
+	if probeHook != nil {
+		probeHook(&r.features)
+	}
 	if o.UnpackImages || !r.features.MappedImages {
 		r.images = &unpacked{dir: filepath.Join(o.Dir, ".images")}
 	}
@@ -173,6 +176,9 @@ func (r *Runtime) Create(ctx context.Context, s Spec) (*Container, error) {
 		return nil, err
 	}
 	fail := func(err error) (*Container, error) { return nil, &Error{Op: "create", Name: s.Name, Err: err} }
+	if err := r.features.allow(s.Limits); err != nil {
+		return fail(err)
+	}
 	if s.IDs.Count == 0 {
 		s.IDs.Count = s.IDs.count()
 	}

@@ -145,7 +145,9 @@ type Mount struct {
 	// by container root.
 	Target string    `json:"target"`
 	Kind   MountKind `json:"kind"`
-	// Source is the host path of a bind or the file of a squashfs.
+	// Source is the host path of a bind or the file of a squashfs. That of a
+	// writable bind with an IDMap has to stand on a file system mounted nosuid, or
+	// below a folder that root alone can enter.
 	Source string `json:"source,omitempty"`
 	// Offset and Size place a squashfs inside a larger file, at any byte; Size 0
 	// means up to the end of the file.

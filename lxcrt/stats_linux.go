@@ -62,6 +62,10 @@ func (c *Container) Stats(ctx context.Context) (Stats, error) {
 		s.MemoryCache = g.field("memory", "memory.stat", "total_cache")
 		s.Swap = g.field("memory", "memory.stat", "total_swap")
 		s.OOMKills = g.field("memory", "memory.oom_control", "oom_kill")
+		// Each cgroup counts what it ends itself, and the part inside has limits too.
+		if in := (group{c.r.trees, c.payload() + "/" + innerGroup}).field("memory", "memory.oom_control", "oom_kill"); in > 0 {
+			s.OOMKills += in
+		}
 		s.CPU = time.Duration(g.number("cpuacct", "cpuacct.usage"))
 		const most = 1 << 60 // no limit is a number of nearly 63 bits
 		if both := g.number("memory", "memory.memsw.limit_in_bytes"); both >= 0 && both < most && s.MemoryLimit >= 0 {

@@ -2,12 +2,18 @@ package lxcrttest
 
 import (
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/selfstead/selfstead/lxcrt"
 )
 
 // hostSettings are files of proc and sys through which all of the machine could
@@ -47,6 +53,8 @@ func testEscapes(t *testing.T, f Factory) {
 		fmt.Sprintf("nsenter -t %d -m true", os.Getpid()),
 		fmt.Sprintf("ping -c 1 -W 1 %s", other.Spec().Addr4), fmt.Sprintf("ping -6 -c 1 -W 1 %s", other.Spec().Addr6),
 		fmt.Sprintf("chown %d /tmp", other.Spec().IDs.Base),
+		fmt.Sprintf("unshare -U sh -c 'echo 0 %d 1 >/proc/self/uid_map'", other.Spec().IDs.Base),
+		"unshare -U sh -c 'echo 0 65536 1 >/proc/self/uid_map'",
 		"cat /proc/kcore | head -c 1 | grep .", "dd if=/proc/kmsg count=1",
 		"umount /proc && umount /", "mount -o remount,rw,suid,dev /dev/pts && mount -o remount,dev /sys",
 	} {
@@ -65,10 +73,121 @@ func testEscapes(t *testing.T, f Factory) {
 	var st unix.Stat_t
 	must(t, unix.Stat(filepath.Join(c.Dir(), "upper/root/suid"), &st))
 	equal(t, st.Uid, c.Spec().IDs.Base)
+	// In a volume it would be owned by root itself: so one that others reach is
+	// refused, unless its file system does not heed the bit.
+	open, err := os.MkdirTemp("", "lxcrttest-open-")
+	must(t, err)
+	defer os.RemoveAll(open)
+	must(t, os.Chmod(open, 0o755))
+	volume := lxcrt.Mount{Target: "/media/v", Kind: lxcrt.MountBind, Source: open, IDMap: true}
+	is(t, c.Mount(Context(t), volume), lxcrt.ErrInvalid)
+	volume.ReadOnly = true
+	must(t, c.Mount(Context(t), volume))
+	must(t, c.Unmount(Context(t), volume.Target))
+	volume.ReadOnly = false
+	must(t, os.Chmod(open, 0o700))
+	must(t, c.Mount(Context(t), volume))
+	must(t, c.Unmount(Context(t), volume.Target))
+	must(t, os.Chmod(open, 0o755))
+	must(t, unix.Mount("tmpfs", open, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"))
+	defer func() { _ = unix.Unmount(open, unix.MNT_DETACH) }()
+	must(t, c.Mount(Context(t), volume))
+	MustSh(t, c, "cp /bin/busybox /media/v/suid && chmod 4755 /media/v/suid")
+	if out, err := exec.Command("setpriv", "--reuid", "65534", "--clear-groups", filepath.Join(open, "suid"), "id", "-u").CombinedOutput(); err == nil && strings.TrimSpace(string(out)) != "65534" {
+		t.Errorf("a program of the container's ran as %s", out)
+	}
+	must(t, c.Unmount(Context(t), volume.Target))
 	// And nobody on the host gets that far.
 	must(t, unix.Stat(l.Options.Dir, &st))
 	equal(t, st.Mode&0o077, 0)
 	// The one that tried is alive, and so is the other.
 	equal(t, strings.TrimSpace(MustSh(t, c, "echo alive")), "alive")
 	equal(t, strings.TrimSpace(MustSh(t, other, "echo alive")), "alive")
+}
+
+// testRawSockets: packets made by hand reach nobody that the rules keep away, and
+// carry no address but the container's own. What was sent before something that
+// arrives has had its chance.
+func testRawSockets(t *testing.T, f Factory) {
+	l := f(t)
+	a, b := l.Start(l.Spec("")), l.Start(l.Spec(""))
+	gate4, _ := l.Gateway()
+	to := func(addr netip.Addr, port uint16) net.PacketConn {
+		t.Helper()
+		pid := 0
+		if addr == b.Spec().Addr4 {
+			pid = b.PID()
+		}
+		var c net.PacketConn
+		must(t, within(pid, func() (err error) {
+			c, err = net.ListenPacket("udp4", netip.AddrPortFrom(addr, port).String())
+			return err
+		}))
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	names, sibling := to(gate4, 53), to(b.Spec().Addr4, 4000)
+	packet := func(from, to netip.Addr, port uint16, text string) []byte {
+		p := []byte{0x45, 0, 0, byte(28 + len(text)), 0, 0, 0, 0, 64, unix.IPPROTO_UDP, 0, 0}
+		p = append(append(p, from.AsSlice()...), to.AsSlice()...)
+		p = append(p, 0x10, 0, byte(port>>8), byte(port), 0, byte(8+len(text)), 0, 0)
+		return append(p, text...)
+	}
+	sum := func(p []byte) []byte {
+		var sum uint32
+		for i := 0; i < 20; i += 2 {
+			sum += uint32(p[i])<<8 | uint32(p[i+1])
+		}
+		for sum>>16 != 0 {
+			sum = sum>>16 + sum&0xffff
+		}
+		p[10], p[11] = byte(^sum>>8), byte(^sum)
+		return p
+	}
+	raw := func(p []byte) error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return unix.Sendto(fd, p, 0, &unix.SockaddrInet4{Addr: [4]byte(p[16:20])})
+	}
+	own, err := net.ParseMAC(MustSh(t, a, "cat /sys/class/net/eth0/address"))
+	must(t, err)
+	peer, err := net.ParseMAC(MustSh(t, a, "ip neigh show "+gate4.String()+" | sed 's/.*lladdr //;s/ .*//'"))
+	must(t, err)
+	frame := func(p []byte) error { return sendFrame("eth0", ether(peer, own, 0x0800, sum(p))) }
+	me, it := a.Spec().Addr4, b.Spec().Addr4
+	for what, send := range map[string]func([]byte) error{"raw socket": raw, "packet socket": frame} {
+		must(t, within(a.PID(), func() error {
+			for _, p := range [][]byte{
+				packet(me, it, 4000, "to a sibling"), packet(gate4, it, 4000, "to a sibling as the gateway"),
+				packet(it, gate4, 53, "as a sibling"), packet(netip.MustParseAddr("203.0.113.7"), gate4, 53, "as a stranger"),
+				packet(netip.MustParseAddr("127.0.0.1"), gate4, 53, "as the host itself"),
+			} {
+				if err := send(p); err != nil {
+					return err
+				}
+			}
+			return send(packet(me, gate4, 53, "honest"))
+		}))
+		buf := make([]byte, 64)
+		_ = names.SetReadDeadline(time.Now().Add(20 * time.Second))
+		n, from, err := names.ReadFrom(buf)
+		if err != nil || string(buf[:n]) != "honest" || !strings.HasPrefix(from.String(), me.String()+":") {
+			t.Errorf("%s: the gateway got %q from %v: %v", what, buf[:n], from, err)
+		}
+		must(t, within(0, func() error {
+			c, err := net.Dial("udp4", netip.AddrPortFrom(it, 4000).String())
+			if err == nil {
+				_, err = c.Write([]byte("from the host"))
+				c.Close()
+			}
+			return err
+		}))
+		_ = sibling.SetReadDeadline(time.Now().Add(20 * time.Second))
+		if n, from, err := sibling.ReadFrom(buf); err != nil || string(buf[:n]) != "from the host" {
+			t.Errorf("%s: the sibling got %q from %v: %v", what, buf[:n], from, err)
+		}
+	}
 }

@@ -286,10 +286,22 @@ func testLimits(t *testing.T, f Factory) {
 	if st.Memory <= 0 || st.PIDs < 1 || st.CPU <= 0 {
 		t.Errorf("stats %+v", st)
 	}
+	for _, p := range []float64{st.MemoryPressure, st.CPUPressure, st.IOPressure} {
+		if has := p >= 0; has != l.Features().Pressure {
+			t.Errorf("pressure %v, where Features says %v", p, l.Features().Pressure)
+		}
+	}
 	other := l.Start(l.Spec(""))
 	// A hog of memory ends alone: its neighbour and its own PID 1 go on.
 	if out, st := Sh(t, c, "x=$(yes 0123456789012345678901234567890123456789 | head -c 200000000); echo ${#x}"); st.Code == 0 {
 		t.Errorf("200 MB fit into 48: %s", out)
+	}
+	for ct, suffers := range map[*lxcrt.Container]bool{c: true, other: false} {
+		st, err := ct.Stats(ctx)
+		must(t, err)
+		if st.OOMKills > 0 != suffers || ct.State() != lxcrt.Running {
+			t.Errorf("%s: %d processes ended for want of memory, it is %s", ct.Name(), st.OOMKills, ct.State())
+		}
 	}
 	// So does a fork bomb.
 	out, _ := Sh(t, c, "for i in $(seq 200); do sleep 1 & done")

@@ -47,6 +47,7 @@ func Run(t *testing.T, f Factory, parts ...string) {
 		{"edges", testEdges},
 		{"spoofing", testSpoofing},
 		{"bridge", testBridge},
+		{"raw sockets", testRawSockets},
 		{"escapes", testEscapes},
 		{"adoption", testAdoption},
 		{"killed monitor", testKilledMonitor},
