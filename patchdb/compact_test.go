@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -120,7 +121,7 @@ func TestCompactionHoldsNobody(t *testing.T) {
 	if db, err = Open("a.db", Options{CompactEvery: -1, fs: slowFS{m, step}}); err != nil {
 		t.Fatal(err)
 	}
-	put(t, db, "", map[string]any{"n": 0, "text": longText(6), "many": make([]int, 70_000)})
+	put(t, db, "", map[string]any{"n": 0, "text": strings.Repeat("long ", 30_000)})
 	for round := range 3 {
 		mu.Lock()
 		on = true
@@ -168,14 +169,14 @@ func TestCompactionCalledOff(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		put(t, db, "", make([]int, 50_000))
+		put(t, db, "", map[string]any{"n": 0, "text": strings.Repeat("long ", 30_000)})
 		on = true
 		err = db.Compact(ctx)
 		on = false
 		if err != nil && !errors.Is(err, stop) && !errors.Is(err, context.Canceled) {
 			t.Fatalf("at step %d: %v", at, err)
 		}
-		put(t, db, "/0", 1)
+		put(t, db, "/n", 1)
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}

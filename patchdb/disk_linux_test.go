@@ -20,7 +20,7 @@ func TestCutShort(t *testing.T) {
 	t.Parallel()
 	dir := crashDir(t)
 	ended := 0
-	for limit := 1; limit < 6000; limit += 61 {
+	for limit := 1; limit < 6000; limit += 23 {
 		path := filepath.Join(dir, fmt.Sprint(limit))
 		cmd := writerCommand(t, path)
 		cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", limitEnv, limit), "PATCHDB_TEST_UPDATES=30")
