@@ -47,7 +47,10 @@ type TestOptions struct {
 	// "psi", "wireguard"): that is looked at first, and the tests read it in
 	// VM_EXPECT, so that none passes by taking another way.
 	Expect []string
-	Env    []string
+	// Modules of the kernel are loaded first, which a test does not do by itself
+	// because it may not change the machine it runs on.
+	Modules []string
+	Env     []string
 	// Timeout is for the tests of one package; 0 means 5 minutes.
 	Timeout time.Duration
 	Machine Options // Image has to be set
@@ -105,13 +108,15 @@ func Test(ctx context.Context, o TestOptions) (err error) {
 		}
 		return err
 	}
-	fmt.Fprintf(o.Output, "vm: Linux %s, up after %.1fs, accelerated: %v\n", m.Kernel, up.Seconds(), Accelerated())
+	fmt.Fprintf(o.Output, "vm: Linux %s, up after %.1fs, accelerated: %v\n", m.Kernel(), up.Seconds(), Accelerated())
 	err = o.runAll(ctx, m, dirs)
 	if oops := m.Oops(); len(oops) > 0 {
 		fmt.Fprintf(o.Output, "vm: the kernel complains:\n%s\n", m.Console())
 		err = errors.Join(err, fmt.Errorf("%w: the kernel complains: %s", ErrFailed, oops[0]))
 	}
-	return errors.Join(err, m.Close())
+	err = errors.Join(err, m.Close())
+	fmt.Fprintf(o.Output, "vm: done after %.1fs, %.1fs of the processors' time\n", time.Since(began).Seconds(), m.p.used.Seconds())
+	return err
 }
 
 // Where the host's folders stand in the machine.
@@ -159,6 +164,11 @@ func buildTests(ctx context.Context, stage, root string, targets []Target) ([]st
 func binaryName(i int) string { return fmt.Sprintf("%d.test", i) }
 
 func (o TestOptions) runAll(ctx context.Context, m *Machine, dirs []string) error {
+	for _, k := range o.Modules {
+		if _, err := m.Sh(ctx, "modprobe "+k); err != nil {
+			return err
+		}
+	}
 	for _, e := range o.Expect {
 		if out, err := m.Sh(ctx, expectations[e]); err != nil {
 			return fmt.Errorf("vm: the machine has no %s: %w: %s", e, err, out)

@@ -29,7 +29,7 @@ import (
 var DefaultPackages = []string{
 	"linux-image-" + runtime.GOARCH, "tiny-initramfs", "systemd-sysv", "dbus", "udev", "kmod",
 	"lxc", "apparmor", "iproute2", "iputils-ping", "nftables", "conntrack", "wireguard-tools",
-	"busybox-static", "squashfs-tools", "e2fsprogs", "procps", "strace", "ca-certificates", "curl",
+	"busybox-static", "squashfs-tools", "e2fsprogs", "netbase", "procps", "strace", "ca-certificates", "curl",
 }
 
 // noModules are the kernel's modules for hardware that no such machine has:

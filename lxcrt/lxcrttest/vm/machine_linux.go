@@ -46,8 +46,6 @@ type Share struct{ Host, Path string }
 
 // Machine is a running machine; safe for concurrent use.
 type Machine struct {
-	Kernel string // its release
-
 	p      *process
 	work   *workDir
 	w      *wire.Writer
@@ -56,7 +54,7 @@ type Machine struct {
 	mu       sync.Mutex // guards what follows
 	last     uint32
 	commands map[uint32]*Process
-	boot     string        // the kernel's id of the boot
+	kernel   string
 	booted   chan struct{} // closed at the next greeting
 }
 
@@ -208,7 +206,7 @@ func (m *Machine) greeted(b []byte) {
 	m.drop()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.boot, m.Kernel = g.Boot, g.Kernel
+	m.kernel = g.Kernel
 	close(m.booted)
 	m.booted = make(chan struct{})
 }
@@ -266,6 +264,13 @@ func (m *Machine) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("vm: shut down: %w", ctx.Err())
 	}
+}
+
+// Kernel returns the release of the machine's kernel.
+func (m *Machine) Kernel() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.kernel
 }
 
 // Console returns the end of what the kernel and init printed.

@@ -102,7 +102,7 @@ func TestMachine(t *testing.T) {
 	require.Equal(t, 7, st.Code)
 	require.Equal(t, "y /etc\n", stdout.String())
 	require.Equal(t, "wrong\n", stderr.String())
-	require.Equal(t, m.Kernel, sh(t, m, "uname -r"))
+	require.Equal(t, m.Kernel(), sh(t, m, "uname -r"))
 
 	// A megabyte through it and back, while another command does not read.
 	idle, err := m.Start(vm.Command{Argv: []string{"sleep", "1000"}, Stdin: bytes.NewReader(make([]byte, 1<<20))})

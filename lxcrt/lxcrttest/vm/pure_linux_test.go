@@ -60,3 +60,18 @@ func TestArchive(t *testing.T) {
 	require.Equal(t, os.FileMode(0o751), st.Mode())
 	require.DirExists(t, filepath.Join(dir, "empty/folder"))
 }
+
+// TestMissing: what a machine needs and is not there is named.
+func TestMissing(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	temp := t.TempDir()
+	_, err := Start(t.Context(), Options{Image: &Image{}, Temp: temp})
+	require.ErrorIs(t, err, ErrNotSupported)
+	require.ErrorContains(t, err, "qemu-system-x86")
+	_, err = BuildImage(t.Context(), ImageOptions{Cache: temp})
+	require.ErrorIs(t, err, ErrNotSupported)
+	require.ErrorContains(t, err, "unsquashfs")
+	left, err := os.ReadDir(temp)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}

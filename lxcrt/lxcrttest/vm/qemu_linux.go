@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -82,7 +83,7 @@ type process struct {
 	console       *tail
 	kill          func()
 	done          chan struct{} // closed when it has ended
-	err           error         // then: why
+	used          time.Duration // then: of the processors' time
 }
 
 // launch starts the emulator, which dies with us and when ctx ends.
@@ -109,7 +110,8 @@ func (o Options) launch(ctx context.Context, program, work string) (*process, er
 		}
 		started <- err
 		if err == nil {
-			p.err = cmd.Wait()
+			_ = cmd.Wait() // why it ended stands on the console
+			p.used = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 			for _, f := range ours {
 				f.Close()
 			}

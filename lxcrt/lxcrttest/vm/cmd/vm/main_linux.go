@@ -40,6 +40,7 @@ func run(ctx context.Context, args []string) (int, error) {
 	suite := f.String("suite", "", "Debian release of the machine; none means bookworm")
 	limit := f.Duration("limit", 30*time.Minute, "end everything after this long")
 	expect := f.String("expect", "", "what the machine has to have: cgroup2,apparmor,wireguard,psi,linux6.1")
+	modules := f.String("modules", "", "kernel modules to load before tests: a,b")
 	timeout := f.Duration("timeout", 5*time.Minute, "for one package's tests")
 	verbose := f.Bool("v", false, "print what passing tests print, and the console")
 	boot := f.String("init", "", "the machine's PID 1; none means a small one of the kit")
@@ -80,9 +81,8 @@ func run(ctx context.Context, args []string) (int, error) {
 		return 0, nil
 	case "test":
 		t := vm.TestOptions{Env: env, Timeout: *timeout, Machine: o, Output: os.Stdout, Verbose: *verbose}
-		if *expect != "" {
-			t.Expect = strings.Split(*expect, ",")
-		}
+		comma := func(r rune) bool { return r == ',' }
+		t.Expect, t.Modules = strings.FieldsFunc(*expect, comma), strings.FieldsFunc(*modules, comma)
 		for _, a := range f.Args() {
 			t.Targets = append(t.Targets, vm.ParseTarget(a))
 		}

@@ -72,14 +72,10 @@ func (s *server) greet() error {
 	if err := unix.Uname(&u); err != nil {
 		return err
 	}
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return err
-	}
 	if err := s.w.Pad(); err != nil {
 		return err
 	}
-	return s.w.JSON(wire.Hello, 0, wire.Greeting{Boot: strings.TrimSpace(string(id)), Kernel: unix.ByteSliceToString(u.Release[:])})
+	return s.w.JSON(wire.Hello, 0, wire.Greeting{Kernel: unix.ByteSliceToString(u.Release[:])})
 }
 
 func (s *server) take(f wire.Frame) {

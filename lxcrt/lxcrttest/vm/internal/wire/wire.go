@@ -58,8 +58,7 @@ type Status struct {
 
 // Greeting says which machine is up.
 type Greeting struct {
-	Boot   string `json:"boot"` // the kernel's id of this boot
-	Kernel string `json:"kernel"`
+	Kernel string `json:"kernel"` // its release
 }
 
 // Config is what the first program finds beside itself.

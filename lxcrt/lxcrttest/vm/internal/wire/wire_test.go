@@ -46,7 +46,7 @@ func TestTornFrame(t *testing.T) {
 		b := bytes.NewBuffer(bytes.Clone(whole.Bytes()[:cut]))
 		w := NewWriter(b)
 		require.NoError(t, w.Pad())
-		require.NoError(t, w.JSON(Hello, 0, Greeting{Boot: "2"}))
+		require.NoError(t, w.JSON(Hello, 0, Greeting{Kernel: "2"}))
 		r := NewReader(b)
 		for {
 			f, err := r.Read()
