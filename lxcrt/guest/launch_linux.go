@@ -40,6 +40,7 @@ func launchInit(c *call, o *subcontainerOptions) error {
 	// SDK may end a leader as soon as proc/1 shows.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGQUIT)
+	o.ready() // a signal before this would be lost: the wrapper holds it back
 	if err := mountProc(o.Root); err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func pipeWrapApplet(c *call, args []string) error {
 	}
 	out.start()
 	errs.start()
-	ws, err := waitForwarding(pid, signals)
+	ws, err := waitForwarding(pid, signals, nil)
 	if err != nil {
 		return fmt.Errorf("guest: pipe-wrap: %w", err)
 	}

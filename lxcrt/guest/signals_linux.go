@@ -27,8 +27,9 @@ func catchForwarded() chan os.Signal {
 	return signals
 }
 
-// waitForwarding waits for our child pid, handing signals on to it.
-func waitForwarding(pid int, signals <-chan os.Signal) (syscall.WaitStatus, error) {
+// waitForwarding waits for our child pid, handing signals on to it, those that
+// come before ready then; a nil ready is no reason to wait.
+func waitForwarding(pid int, signals <-chan os.Signal, ready <-chan struct{}) (syscall.WaitStatus, error) {
 	done := make(chan struct{})
 	var ws syscall.WaitStatus
 	var err error
@@ -38,9 +39,15 @@ func waitForwarding(pid int, signals <-chan os.Signal) (syscall.WaitStatus, erro
 		// signal can never reach a process that took over its number.
 		err = ignoringEINTR(func() error { return unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) })
 	}()
+	open := signals
+	if ready != nil {
+		open = nil
+	}
 	for {
 		select {
-		case s := <-signals:
+		case <-ready:
+			open, ready = signals, nil
+		case s := <-open:
 			_ = unix.Kill(pid, s.(syscall.Signal))
 		case <-done:
 			if err == nil {

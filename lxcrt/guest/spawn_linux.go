@@ -12,23 +12,36 @@ import (
 // spawnSelf starts another run of this program with the given standard
 // streams; sys may add namespaces. The child asks for its own death with this
 // thread (dieWithParent): SysProcAttr.Pdeathsig compares parent ids, which
-// differ across PID namespaces, and would kill it at once.
-func (c *call) spawnSelf(args []string, files []uintptr, sys *syscall.SysProcAttr) (int, error) {
+// differ across PID namespaces, and would kill it at once. ready is closed once
+// the child has its signal handlers, executes another program, or has ended.
+func (c *call) spawnSelf(args []string, files []uintptr, sys *syscall.SysProcAttr) (pid int, ready <-chan struct{}, err error) {
 	self, err := os.Executable()
 	if err != nil {
-		return 0, fmt.Errorf("guest: own path: %w", err)
+		return 0, nil, fmt.Errorf("guest: own path: %w", err)
 	}
 	ours, err := unix.PidfdOpen(os.Getpid(), 0)
 	if err != nil {
-		return 0, fmt.Errorf("guest: own pidfd: %w", err)
+		return 0, nil, fmt.Errorf("guest: own pidfd: %w", err)
 	}
 	defer unix.Close(ours)
-	pid, err := syscall.ForkExec(self, append([]string{"start-container"}, args...),
-		&syscall.ProcAttr{Env: c.env, Files: append(files, uintptr(ours)), Sys: sys})
-	if err != nil {
-		return 0, fmt.Errorf("guest: start %s: %w", args[min(1, len(args)-1)], err)
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return 0, nil, fmt.Errorf("guest: pipe: %w", err)
 	}
-	return pid, nil
+	pid, err = syscall.ForkExec(self, append([]string{"start-container"}, args...),
+		&syscall.ProcAttr{Env: c.env, Files: append(files, uintptr(ours), uintptr(pipe[1])), Sys: sys})
+	unix.Close(pipe[1])
+	if err != nil {
+		unix.Close(pipe[0])
+		return 0, nil, fmt.Errorf("guest: start %s: %w", args[min(1, len(args)-1)], err)
+	}
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		_ = ignoringEINTR(func() error { _, err := unix.Read(pipe[0], make([]byte, 1)); return err })
+		unix.Close(pipe[0])
+	}()
+	return pid, closed, nil
 }
 
 // statusError turns a child's end into ours: its exit code; 0 when SIGTERM
@@ -59,14 +72,14 @@ func (c *call) runSelf(applet string, o *subcontainerOptions, sys *syscall.SysPr
 		files = tty.childFiles(o)
 		sys.Setsid, sys.Setctty, sys.Ctty = true, true, 0
 	}
-	pid, err := c.spawnSelf(o.args(applet), files, sys)
+	pid, ready, err := c.spawnSelf(o.args(applet), files, sys)
 	if err != nil {
 		return err
 	}
 	if tty != nil {
 		tty.relay()
 	}
-	ws, err := waitForwarding(pid, signals)
+	ws, err := waitForwarding(pid, signals, ready)
 	if err != nil {
 		return fmt.Errorf("guest: wait for %s: %w", applet, err)
 	}
@@ -76,8 +89,20 @@ func (c *call) runSelf(applet string, o *subcontainerOptions, sys *syscall.SysPr
 	return statusError(ws, tty == nil)
 }
 
-// parentFD is where an inner half finds a pidfd of the wrapper.
-const parentFD = 3
+// Where an inner half finds a pidfd of the wrapper, and what it closes once
+// signals may come.
+const (
+	parentFD = 3
+	readyFD  = 4
+)
+
+// ready tells the wrapper that signals may come.
+func (o *subcontainerOptions) ready() {
+	if o.Inner && !o.told {
+		o.told = true
+		unix.Close(readyFD)
+	}
+}
 
 // dieWithParent has the kernel kill this process when the wrapper that started
 // it ends, by SIGKILL too. The wrapper may have ended before we asked; parent
@@ -87,6 +112,9 @@ func (o *subcontainerOptions) dieWithParent() error {
 		return nil
 	}
 	unix.CloseOnExec(parentFD)
+	if !o.told {
+		unix.CloseOnExec(readyFD)
+	}
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("guest: parent death signal: %w", err)
 	}

@@ -42,7 +42,8 @@ type subcontainerOptions struct {
 	Size                     *termSize // nil: the current terminal's
 	Env                      []string  // K=V
 	EnvFile, Workdir, User   string
-	Inner                    bool // started by a wrapper, whose pidfd is descriptor 3
+	Inner                    bool // started by a wrapper, see parentFD
+	told                     bool // that signals may come
 	Root                     string
 	Command                  []string
 

@@ -123,6 +123,28 @@ func TestLaunchCommand(t *testing.T) {
 	})
 }
 
+// A leader that is told to end while it begins does end: PID 1 has no default
+// for signals, so one that came before its handlers would be lost.
+func TestLaunchEndedEarly(t *testing.T) {
+	inside(t, func(t *testing.T) {
+		root := newRoot(t, "A")
+		for i := range 40 {
+			leader := startContainer("subcontainer", "launch", root)
+			require.NoError(t, leader.Start())
+			timer := time.NewTimer(time.Duration(i) * 500 * time.Microsecond)
+			<-timer.C // the moment is what differs
+			require.NoError(t, leader.Process.Signal(unix.SIGTERM))
+			done := make(chan error, 1)
+			go func() { done <- leader.Wait() }()
+			select {
+			case <-done:
+			case <-time.After(10 * time.Second):
+				t.Fatalf("the leader that was told after %d half milliseconds goes on", i)
+			}
+		}
+	})
+}
+
 func TestSignalsAndEnds(t *testing.T) {
 	inside(t, func(t *testing.T) {
 		root := newRoot(t, "A")
