@@ -37,7 +37,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return 130 // as a shell reports SIGINT
 	}
-	fmt.Fprintln(errOut, "stead: "+explain(err))
+	if text := explain(err); text != "" { // a status that is passed through says nothing
+		fmt.Fprintln(errOut, "stead: "+text)
+	}
 	var coded interface{ ExitCode() int }
 	if errors.As(err, &coded) {
 		return coded.ExitCode()
@@ -62,7 +64,7 @@ server elsewhere that "stead login URL" has signed in to.`,
 		newServeCommand(), newUpCommand(), newDownCommand(),
 		newPackagesCommand(), newLogsCommand(), newOperationsCommand(), newStateCommand(), newForwardsCommand(), newSystemCommand(),
 		newClaimCommand(), newLoginCommand(), newLogoutCommand(), newPasswordCommand(), newSessionsCommand(), newContextsCommand(),
-		newS9pkCommand(), newDBCommand(), newNATCommand(), newBaseCommand(),
+		newS9pkCommand(), newDBCommand(), newNATCommand(), newBaseCommand(), newContainerCommand(),
 	)
 	groups(root)
 	return root
