@@ -49,6 +49,9 @@ func (c *Controller) beforeSwitch() error {
 	for index := range c.wanted[setLocalnet] {
 		name := c.plan.env.Links[int(index)].Name
 		on, err := c.localnet(name)
+		if gone(err) {
+			continue // since the links were read
+		}
 		if err != nil {
 			return err
 		}
@@ -58,7 +61,7 @@ func (c *Controller) beforeSwitch() error {
 		if err := c.note(setLocalnet, index, name); err != nil {
 			return err
 		}
-		if err := c.setLocalnet(name, true); err != nil {
+		if err := c.setLocalnet(name, true); err != nil && !gone(err) {
 			return err
 		}
 	}
@@ -70,7 +73,9 @@ func (c *Controller) beforeSwitch() error {
 		if err := c.note(setPorts, index, link.Name); err != nil {
 			return err
 		}
-		if err := c.setHairpin(index, link.Name, true); err != nil {
+		if err := c.setHairpin(index, link.Name, true); gone(err) {
+			continue
+		} else if err != nil {
 			return err
 		}
 		link.Hairpin = true
@@ -136,11 +141,15 @@ func (c *Controller) undo(set string, index uint32, note string) error {
 	} else {
 		err = c.setLocalnet(name, false)
 	}
-	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) {
+	if gone(err) {
 		return nil
 	}
 	return err
 }
+
+// gone reports whether a setting failed because its link is there no more: links
+// come and go whenever they like.
+func gone(err error) bool { return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) }
 
 // note writes an element to a record set, making table and set where needed.
 func (c *Controller) note(set string, index uint32, name string) error {
