@@ -17,6 +17,11 @@ import (
 type Options struct {
 	Table  string       // name of our nftables table, family inet; "" means "selfstead"
 	Logger *slog.Logger // nil means silent
+	// NoPortMapping drops forwarded packets of the port mapping protocols (PCP and
+	// NAT-PMP, UDP 5351; SSDP, UDP 1900), so that no inside host opens ports on a
+	// router further out. What a forward publishes passes. It holds from the first
+	// Apply on.
+	NoPortMapping bool
 }
 
 // Controller keeps one table of one network namespace. It is safe for
@@ -25,7 +30,8 @@ type Options struct {
 type Controller struct {
 	table string
 	log   *slog.Logger
-	bit   int
+	bit   int  // of the conntrack label
+	shut  bool // port mapping protocols are dropped
 	ns    *namespace
 
 	mu      sync.Mutex
@@ -56,7 +62,7 @@ type Controller struct {
 // New opens a controller for the caller's current network namespace, wherever
 // it is used from later on. It changes nothing.
 func New(o Options) (*Controller, error) {
-	c := &Controller{table: o.Table, log: o.Logger}
+	c := &Controller{table: o.Table, log: o.Logger, shut: o.NoPortMapping}
 	if c.table == "" {
 		c.table = "selfstead"
 	}

@@ -63,6 +63,12 @@
 //   - Flows of a forward that goes, leads elsewhere or is closed to their source
 //     are deleted in the same Apply, and no others. A flow does not say by which
 //     interface it came, so narrowing [Forward].AllowVia cuts none.
+//   - With [Options].NoPortMapping inside hosts cannot open ports on a router
+//     further out.
+//   - Our table is put back when another program flushes all rules or tampers
+//     with it while the Controller is open; the log says so (Warn).
+//   - When flows cannot be deleted after a switch the rules from before come back,
+//     and Apply returns a [FlowError]; what is left is deleted by the next Apply.
 //   - Forwarding must be on, links and addresses are the caller's, and other
 //     tables must let through what has "ct status dnat"; [Controller.Diagnose]
 //     finds what does not.
@@ -75,25 +81,28 @@
 // are looked up. DNAT stands in prerouting and output and sets a bit of the
 // conntrack label in passing: whatever carries it was translated by us. That,
 // and not the target, is what masquerade and the drop go by, so that another
-// program's translation to the same target is none of our business.
+// program's translation to the same target is none of our business. The bit
+// follows from the table's name, unless rules of others use it; then it is the
+// next one.
 //
 // Sets, each once for forwards of both protocols and once (proto) with the
-// protocol in the key, and for each family: forward and limited (address and
-// port; the restricted ones apart), range and limitedrange (ranges with equal
-// bases), allowed and via with their kin (who may use the limited ones), target
-// and targetrange (what is forwarded, after translation). By target: hairpin
-// and self (whose replies could take a short cut), inside (what else of its
-// subnet is not judged). A set exists while it is needed.
+// protocol in the key, for each family, and for each size of port blocks (_8):
+// forward and limited (where to; the restricted ones apart), allowed,
+// allowedhost and via (who may use the limited ones), target (what is forwarded,
+// after translation). By target: hairpin and self (whose replies could take a
+// short cut), inside (what else of its subnet is not judged; who is in hairpin
+// is not either). A set exists while it is needed.
 //
-// A range of ports is cut into blocks of a power of two, each beginning at a
-// multiple of its size; a subnet is such a block of addresses. In a key a block
-// stands as its middle (2008 is 2000 to 2015, 192.168.1.128 is 192.168.1.0/24),
-// which a rule makes from a packet's port or address with a mask and a bit.
-// There is a rule for each size in use: at most 15 for ranges, a few for the
-// prefix lengths of restrictions, and their products for restricted ranges, in
-// theory 15 times 33 (129 for IPv6). A packet that begins a connection walks
-// them, however many forwards there are. Intervals of the kernel's own would be
-// one element each, but a change to one costs time in proportion to all.
+// A range of ports with equal bases is cut into blocks of a power of two, each
+// beginning at a multiple of its size, which a rule finds by masking a packet's
+// port. Subnets of all lengths share a set, as their middle (192.168.1.128 is
+// 192.168.1.0/24), which a rule makes from a packet's address with a mask and a
+// bit. There is a rule for each size and length in use: at most 16 for ports, a
+// few for the prefix lengths of restrictions, and their products for restricted
+// ranges, in theory 16 times 33 (129 for IPv6). A packet that begins a
+// connection walks them, however many forwards there are. Intervals of the
+// kernel's own would be one element each, but a change to one costs time in
+// proportion to all.
 //
 // Listed by nft, the rules that translate show the label before the lookup; in
 // the kernel it is set after, only when the lookup finds something. Loading

@@ -431,6 +431,7 @@ func TestSegmentsFit(t *testing.T) {
 		}
 	}
 	// It is our rule that does it.
+	require.NoError(t, c.Close()) // or it would put the rule back
 	n.s.Run("nft", "flush", "chain", "inet", "selfstead", "forward")
 	require.Error(t, talk(n.l, "4", time.Second))
 }
@@ -458,5 +459,46 @@ func TestTargetOnThisHost(t *testing.T) {
 			_, err := n.s.Ask(nattest.Dialer{Network: network}, at(wanAddr[fam], 5000))
 			require.NoError(t, err)
 		}
+	}
+}
+
+// TestNoPortMapping has an inside host speak to a router further out as port
+// mapping clients do.
+func TestNoPortMapping(t *testing.T) {
+	t.Parallel()
+	n := newSite(t, "point-to-point")
+	ask := func(from *nattest.Space, to netip.AddrPort, limit time.Duration) error {
+		_, err := from.Ask(nattest.Dialer{Network: "udp", Timeout: limit}, to)
+		return err
+	}
+	for _, fam := range families {
+		for _, port := range []uint16{5351, 1900, 5352} {
+			n.i.Serve(at(wanHost[fam], port))
+		}
+		n.a.Serve(at(addrA[fam], 5351))
+	}
+	c := controller(t, n.s)
+	apply(t, c, publish(map[string]int{"4": 32, "6": 128}))
+	for _, fam := range families {
+		require.NoError(t, ask(n.a, at(wanHost[fam], 5351), 5*time.Second), "the lab lets it through")
+	}
+	require.NoError(t, c.Close())
+	n.s.Do(func() (err error) {
+		c, err = nat.New(nat.Options{NoPortMapping: true})
+		return err
+	})
+	defer c.Close()
+	cfg := publish(map[string]int{"4": 32, "6": 128})
+	for i, fam := range families {
+		cfg.Forwards = append(cfg.Forwards, nat.Forward{Name: fmt.Sprint("its own ", i), Source: at(wanAddr[fam], 5351), Target: nat.Target{Addr: addrA[fam], Prefix: map[string]int{"4": 32, "6": 128}[fam], Port: 5351}})
+	}
+	apply(t, c, cfg)
+	require.Contains(t, n.s.Ruleset(), "udp dport 5351 drop")
+	require.Contains(t, n.s.Ruleset(), "udp dport 1900 drop")
+	for _, fam := range families {
+		require.Error(t, ask(n.a, at(wanHost[fam], 5351), refused), fam)
+		require.Error(t, ask(n.a, at(wanHost[fam], 1900), refused), fam)
+		require.NoError(t, ask(n.a, at(wanHost[fam], 5352), 5*time.Second), fam)
+		require.NoError(t, ask(n.i, at(wanAddr[fam], 5351), 5*time.Second), "a forward of that port")
 	}
 }

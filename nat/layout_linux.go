@@ -80,7 +80,7 @@ func label(bit int) []byte {
 // layout is the chains of our table with their rules. They do not depend on how
 // much is forwarded, only on which sets and which sizes of blocks and subnets
 // are in use, which the plan tells.
-func layout(bit int, p *plan) []chainDef {
+func layout(bit int, p *plan, shut bool) []chainDef {
 	l := &layouter{plan: p, bit: bit,
 		pre:   chainDef{name: "prerouting", nat: true, hook: hookPrerouting, priority: priorityDstNAT},
 		out:   chainDef{name: "output", nat: true, hook: hookOutput, priority: priorityDstNAT},
@@ -94,6 +94,15 @@ func layout(bit int, p *plan) []chainDef {
 		ruleDef{"segments fit both links", cat(synOnly(), ours(bit), clamp())},
 		ruleDef{"replies", cat(ctDirection(ctDirReply), accept())},
 		ruleDef{"translated by us", cat(ours(bit), accept())})
+	// udp dport 5351 drop; udp dport 1900 drop
+	if shut {
+		for _, s := range []struct {
+			protocol string
+			port     uint16
+		}{{"PCP and NAT-PMP", 5351}, {"SSDP", 1900}} {
+			l.fwd.rules = append(l.fwd.rules, ruleDef{"no " + s.protocol, cat(udpTo(s.port), drop())})
+		}
+	}
 	// ct label <ours> fib saddr type local masquerade
 	l.post.rules = append(l.post.rules, ruleDef{"hairpin of this host", cat(ours(bit), fromLocal(), masquerade())})
 	for fam := range families {
@@ -342,6 +351,11 @@ func ctDirection(dir byte) []expr.Any {
 func fromLocal() []expr.Any {
 	return []expr.Any{&expr.Fib{Register: regKey, ResultADDRTYPE: true, FlagSADDR: true},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: regKey, Data: nativeUint32(rtnLocal)}}
+}
+
+func udpTo(port uint16) []expr.Any {
+	return []expr.Any{l4proto(regKey), &expr.Cmp{Op: expr.CmpOpEq, Register: regKey, Data: []byte{protoUDP}},
+		dport(regKey), &expr.Cmp{Op: expr.CmpOpEq, Register: regKey, Data: binary.BigEndian.AppendUint16(nil, port)}}
 }
 
 // synOnly matches the first TCP packet of either direction.

@@ -155,7 +155,7 @@ func (c *Controller) restructure(w *work) {
 			w.delSets = append(w.delSets, setDefs[s].name)
 		}
 	}
-	w.chains = layout(c.bit, c.plan)
+	w.chains = layout(c.bit, c.plan, c.shut)
 	for i := range w.chains {
 		if !sameComments(w.chains[i].rules, c.chains[i].rules) {
 			w.rules = append(w.rules, w.chains[i].name)
@@ -182,7 +182,7 @@ func (c *Controller) known(w *work, gen uint32) {
 
 // compare is the difference to what was read back.
 func (c *Controller) compare(t *tableState, m *match) (*work, error) {
-	w := &work{gen: t.gen, full: true, fresh: !t.exists, sets: names(t.sets), chains: layout(c.bit, c.plan)}
+	w := &work{gen: t.gen, full: true, fresh: !t.exists, sets: names(t.sets), chains: layout(c.bit, c.plan, c.shut)}
 	w.idle = len(t.rules["prerouting"])+len(t.rules["output"]) == 0
 	needed := map[string]bool{}
 	for _, shape := range c.plan.setShapes() {

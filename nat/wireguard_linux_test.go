@@ -152,8 +152,8 @@ route add ::/0 dev %[1]s`, names[peer], own["4"], own["6"]))
 			}
 		}
 		// That is what the masquerade is for:
+		require.NoError(t, c.Close()) // or it would put the element back
 		ts.Run("nft", "flush set inet selfstead self4")
 		fails(t, p, "tcp", at(wanAddr["4"], 5000))
-		require.NoError(t, c.Close())
 	}
 }
