@@ -9,7 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// forwarded are the signals that a wrapper hands on to the process it started.
+// forwarded are the signals that a wrapper hands on to the process it started. All
+// but SIGPROF do arrive: Go's runtime takes that one for its own profiler, whoever
+// sent it, and no program in Go can do otherwise.
 var forwarded = []os.Signal{
 	unix.SIGABRT, unix.SIGALRM, unix.SIGCONT, unix.SIGHUP, unix.SIGINT, unix.SIGIO, unix.SIGPIPE,
 	unix.SIGPROF, unix.SIGQUIT, unix.SIGTERM, unix.SIGTRAP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU,
