@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -261,4 +262,39 @@ func TestFullLogDisk(t *testing.T) {
 	if !strings.Contains(text, "last\n") || !strings.Contains(text, "lines could not be written") {
 		t.Errorf("the log ends %q", text)
 	}
+}
+
+// BenchmarkStartWithLog compares a start with a log to one without, in turn.
+func BenchmarkStartWithLog(b *testing.B) {
+	lab, ctx := lxcrttest.NewLab(b), context.Background()
+	var with, without []time.Duration
+	for b.Loop() {
+		for _, l := range []*lxcrt.Log{nil, {}} {
+			spec := lab.Spec("")
+			spec.Log = l
+			begin := time.Now()
+			c, err := lab.Create(ctx, spec)
+			if err == nil {
+				err = c.Start(ctx)
+			}
+			took := time.Since(begin)
+			if err == nil {
+				err = c.Stop(ctx, lxcrt.StopOptions{Grace: -1})
+			}
+			if err == nil {
+				err = c.Destroy(ctx)
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+			if l == nil {
+				without = append(without, took)
+			} else {
+				with = append(with, took)
+			}
+		}
+	}
+	b.ReportMetric(median(with), "log-ms")
+	b.ReportMetric(median(without), "plain-ms")
+	b.ReportMetric(median(with)/median(without), "ratio")
 }
