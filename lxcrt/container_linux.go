@@ -143,12 +143,15 @@ func (c *Container) start(ctx context.Context) (_ *run, monitorDone <-chan struc
 	}
 	m, err := launcher.Start(c.r.launch, args)
 	if lg != nil {
-		lg.letGo()
+		if lerr := lg.letGo(); err == nil && lerr != nil {
+			m.Release()
+			m.Kill()
+			<-m.Done()
+			err = lerr
+		}
 	}
 	if err != nil {
-		if lg != nil {
-			<-lg.Done()
-		}
+		lg.await()
 		return nil, nil, err
 	}
 	defer m.Release()

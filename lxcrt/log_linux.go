@@ -29,22 +29,30 @@ type logger struct {
 	out, err *os.File // for PID 1; closed by letGo
 	console  string   // the terminal on the host that becomes /dev/console
 	slave    *os.File
+
+	started chan struct{} // closed when the process is there, or startErr says why not
+	failed  error
 }
 
-// startLogger makes the pipes and the console and has them read.
+// startLogger makes the pipes and the console, and a process that reads them,
+// which comes up while the caller goes on: letGo waits for it.
 func (c *Container) startLogger() (_ *logger, err error) {
 	l := c.spec.Log.settled(c.dir)
 	if err := os.MkdirAll(l.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	lg := &logger{}
+	lg := &logger{started: make(chan struct{})}
 	var theirs []*os.File
-	defer func() {
+	closeTheirs := func() {
 		for _, f := range theirs {
 			f.Close()
 		}
+	}
+	defer func() {
 		if err != nil {
-			lg.letGo()
+			closeTheirs()
+			close(lg.started)
+			_ = lg.letGo()
 		}
 	}()
 	for _, w := range []**os.File{&lg.out, &lg.err} {
@@ -59,21 +67,34 @@ func (c *Container) startLogger() (_ *logger, err error) {
 		return nil, fmt.Errorf("console: %w", err)
 	}
 	theirs, lg.slave, lg.console = append(theirs, master), slave, slave.Name()
-	lg.Log, err = launcher.StartLog(c.r.launch, launcher.LogArgs{Dir: l.Dir, Name: LogName, MaxSize: l.MaxSize, MaxFiles: l.MaxFiles,
-		Out: theirs[0], Err: theirs[1], Console: master, Slave: slave})
-	if err != nil {
-		return nil, err
-	}
-	lg.proc, err = identify(lg.PID())
-	return lg, err
+	go func() {
+		defer close(lg.started)
+		defer closeTheirs()
+		lg.Log, lg.failed = launcher.StartLog(c.r.launch, launcher.LogArgs{Dir: l.Dir, Name: LogName, MaxSize: l.MaxSize, MaxFiles: l.MaxFiles,
+			Out: theirs[0], Err: theirs[1], Console: master, Slave: slave})
+		if lg.failed == nil {
+			lg.proc, lg.failed = identify(lg.PID())
+		}
+	}()
+	return lg, nil
 }
 
-// letGo closes this side's ends: from here on the logger ends with the container.
-func (l *logger) letGo() {
+// letGo closes this side's ends, once the logger has them: from then on it ends
+// with the container. It says what kept the logger from starting.
+func (l *logger) letGo() error {
+	<-l.started
 	for _, f := range []*os.File{l.out, l.err, l.slave} {
 		if f != nil {
 			f.Close()
 		}
+	}
+	return l.failed
+}
+
+// await returns when a logger that was let go has ended; nil is none.
+func (l *logger) await() {
+	if l != nil && l.Log != nil {
+		<-l.Done()
 	}
 }
 
