@@ -44,6 +44,15 @@
 // devices, its links, its table, the gateway's addresses on the loopback link,
 // liblxc's lock folder, and the forwarding sysctls, which stay on.
 //
+// A Spec with Log has what the container prints kept as lines with time and stream
+// by a process of the container's own (internal/liblxc/logger.c), which outlives
+// the caller as the container does; package logs reads them.
+//
+// # Testing
+//
+// Engine, Instance and Program are the Runtime, Container and Process as code that
+// uses them sees them; lxcrttest has a fake of them, and the suite that both pass.
+//
 // # Limits
 //
 // The package needs Linux 5.12 or later, root and liblxc 5 or later; without cgo,
