@@ -31,8 +31,9 @@ func testPackage(t testing.TB, name string) string {
 // install sideloads a package and waits until it runs and is healthy.
 func (a *api) install(t testing.TB, name, id string) {
 	t.Helper()
-	_, last := a.sideload(t, testPackage(t, name))
+	seen, last := a.sideload(t, testPackage(t, name))
 	require.Equal(t, "succeeded", last.Status, "%+v", last.Problem)
+	require.True(t, slices.ContainsFunc(seen, func(o operation) bool { return o.Progress.Phase == "init" }), "the package's own progress shows: %+v", seen)
 	a.waitState(t, id, "running")
 }
 
@@ -149,6 +150,7 @@ func TestConformance(t *testing.T) {
 			require.Equal(t, before[probe], after[probe], "the container was taken over")
 		})
 	}
+	t.Run("critical tasks", func(t *testing.T) { critical(t, a) })
 	t.Run("the document", func(t *testing.T) { a.document(t) })
 	t.Run("the runtime's socket", func(t *testing.T) { runtimeSocket(t, a) })
 	t.Run("watches from outside", func(t *testing.T) { watches(t, l, a) })
@@ -175,6 +177,24 @@ func (a *api) half(t testing.TB) {
 		}
 		return err
 	})
+}
+
+// critical has the peer ask for something that must come first: it stops, and
+// cannot be started before.
+func critical(t *testing.T, a *api) {
+	a.ready(t)
+	call := func(method, params string) {
+		t.Helper()
+		a.act(t, peer, "call", map[string]string{"method": method, "params": params}, nil)
+	}
+	call("action.create-task", `{"replayId":"first","packageId":"`+peer+`","actionId":"configure","severity":"critical",
+		"when":{"condition":"input-not-matches","once":false},"input":{"kind":"partial","accept":[{"size":9}],"set":{"size":9}}}`)
+	a.waitState(t, peer, "stopped")
+	var p problem
+	a.want(t, 409, "PUT", "/v1/packages/"+peer+"/desired-state", map[string]string{"state": "running"}, &p)
+	a.want(t, 200, "POST", "/v1/packages/"+peer+"/actions/configure/runs", map[string]any{"input": map[string]any{"name": "peer", "size": 9}}, nil)
+	a.ready(t)
+	call("action.clear-tasks", `{"only":["first"]}`)
 }
 
 // document looks at what effects left in the state that users see.

@@ -95,6 +95,23 @@ func TestServices(t *testing.T) {
 		return nil
 	})
 
+	// So does what an action's own description was made from.
+	described := func(want string) {
+		t.Helper()
+		eventually(t, 20*time.Second, "the action says "+want, func() error {
+			var list []struct{ ID, Description string }
+			a.want(t, 200, "GET", "/v1/packages/"+ledger+"/actions", nil, &list)
+			i := slices.IndexFunc(list, func(e struct{ ID, Description string }) bool { return e.ID == "configure" })
+			if i < 0 || list[i].Description != want {
+				return fmt.Errorf("%+v", list)
+			}
+			return nil
+		})
+	}
+	described("The report; the server has no outgoing mail yet")
+	a.want(t, 200, "PUT", "/v1/system/smtp", map[string]any{"host": "mail.example.org", "port": 587, "from": "me@example.org", "username": "me", "password": "secret"}, nil)
+	described("The report, and who gets it")
+
 	// A server that took both over.
 	held := containers(t, first.dir)
 	first.kill(t)

@@ -25,6 +25,14 @@ func (r *instance) InitProgress(p json.RawMessage) {
 // BackupProgress implements effect.Host; no backup runs yet.
 func (r *instance) BackupProgress(json.RawMessage) {}
 
+// neighbours waits until the server has taken over what ran before it: until
+// then it does not know how other packages stand.
+func (r *instance) neighbours(ctx context.Context) error {
+	ctx, cancel := r.bound(ctx, 0)
+	defer cancel()
+	return r.u.m.await(ctx)
+}
+
 // SyncNetwork implements effect.Host.
 func (r *instance) SyncNetwork(ctx context.Context) error { return r.u.m.net.Sync(ctx) }
 
@@ -35,6 +43,9 @@ func (r *instance) OSIP() netip.Addr { return r.u.m.net.OSIP() }
 func (r *instance) ContainerIP(ctx context.Context, pkg string) (netip.Addr, bool, error) {
 	if pkg == r.u.id {
 		return parseAddr(r.keep.Addr4), true, nil
+	}
+	if err := r.neighbours(ctx); err != nil {
+		return netip.Addr{}, false, err
 	}
 	u := r.u.m.unit(pkg)
 	if u == nil {
@@ -55,6 +66,9 @@ func (r *instance) ContainerIP(ctx context.Context, pkg string) (netip.Addr, boo
 
 // ActionInput implements effect.Host.
 func (r *instance) ActionInput(ctx context.Context, pkg, action, eventID string, prefill json.RawMessage) (json.RawMessage, error) {
+	if err := r.neighbours(ctx); err != nil {
+		return nil, err
+	}
 	return r.u.m.actionInput(ctx, pkg, action, eventID, prefill)
 }
 
@@ -64,11 +78,17 @@ func (r *instance) RunAction(ctx context.Context, pkg, action, eventID string, i
 	if call != "" { // a name of the caller's own choice
 		call = r.u.id + " " + call
 	}
+	if err := r.neighbours(ctx); err != nil {
+		return nil, err
+	}
 	return r.u.m.runAction(ctx, pkg, action, call, eventID, input)
 }
 
 // CurrentInput implements effect.Host.
 func (r *instance) CurrentInput(ctx context.Context, pkg, action string) (json.RawMessage, bool) {
+	if r.neighbours(ctx) != nil {
+		return nil, false
+	}
 	u := r.u.m.unit(pkg)
 	if u == nil {
 		return nil, false

@@ -107,6 +107,26 @@ export const containers: Case[] = [
     await sdk.SubContainer.withTemp(w.effects, { ...image, sharedRun: true }, null, 'run', async sub => assert.equal(await sh(sub, 'cat /run/shared'), 'run'))
   }),
 
+  test("start-container: the effects that the container's own program offers", async w => {
+    const { execFile } = await import('node:child_process')
+    const program = (...args: string[]) =>
+      new Promise<{ code: number; out: string; err: string }>(resolve =>
+        execFile('start-container', args, (e, out, err) => resolve({ code: e ? Number(e.code) : 0, out, err })),
+      )
+    assert.deepEqual(await program('echo', 'grüße'), { code: 0, out: 'grüße\n', err: '' })
+    assert.equal((await program('get-data-version')).out, '1.0.0:0\n')
+    assert.equal((await program('get-os-ip')).out.trim(), await w.effects.getOsIp())
+    assert.deepEqual(JSON.parse((await program('get-status')).out).desired, { main: 'running' })
+    assert.deepEqual(JSON.parse((await program('get-dependencies')).out), await w.effects.getDependencies())
+    const [made] = [JSON.parse((await program('subcontainer', 'create-fs', '--name', 'by-hand', 'main')).out)]
+    assert.ok(await exists(made[0] + '/etc'))
+    assert.equal((await program('subcontainer', 'destroy-fs', made[1])).code, 0)
+    const failed = await program('subcontainer', 'create-fs', 'not-there')
+    assert.equal(failed.code, 6, 'the exit code is that of the error')
+    assert.match(failed.err, /not-there/)
+    assert.notEqual((await program('reboot')).code, 0)
+  }),
+
   test('mounts: a volume, part of it, one file of it', async w => {
     await sdk.volumes.data.writeFile('file.txt', 'of the volume')
     const mounts = sdk.Mounts.of()

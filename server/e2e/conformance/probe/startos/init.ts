@@ -19,7 +19,11 @@ export const { createBackup, restoreInit } = sdk.setupBackups(async () =>
     .setPostRestore(() => note('after the restore')),
 )
 
+/** What the page is called; who changes it changes the interface. */
+export const title = FileHelper.json({ base: sdk.volumes.main, subpath: 'title.json' }, z.object({ title: z.string() }))
+
 export const setInterfaces = sdk.setupInterfaces(async ({ effects }) => {
+  const name = (await title.read(t => t.title).const(effects)) ?? 'Page'
   const web = sdk.MultiHost.of(effects, 'web')
   const origin = await web.bindPort(8080, { protocol: 'http', preferredExternalPort: 18080 })
   const ssh = await sdk.MultiHost.of(effects, 'shell').bindPort(2222, { protocol: 'ssh', preferredExternalPort: 12222 })
@@ -28,7 +32,7 @@ export const setInterfaces = sdk.setupInterfaces(async ({ effects }) => {
   const face = { description: 'x', masked: false, schemeOverride: null, username: null, path: '', query: {} }
   return [
     await origin.export([
-      sdk.createInterface(effects, { ...face, name: 'Page', id: 'page', type: 'ui' }),
+      sdk.createInterface(effects, { ...face, name, id: 'page', type: 'ui' }),
       sdk.createInterface(effects, { ...face, name: 'API', id: 'api', type: 'api', masked: true, username: 'me', path: '/v1', query: { q: 'ü' }, schemeOverride: { ssl: 'https', noSsl: 'http' } }),
     ]),
     await ssh.export([sdk.createInterface(effects, { ...face, name: 'Shell', id: 'shell', type: 'p2p' })]),

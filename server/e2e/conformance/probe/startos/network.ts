@@ -1,7 +1,7 @@
 import * as assert from 'node:assert/strict'
 import * as crypto from 'node:crypto'
 import * as tls from 'node:tls'
-import { createBackup, setInterfaces } from './init'
+import { setInterfaces, title } from './init'
 import { eventually, partly, test, type Case } from './row'
 import { sdk } from './sdk'
 
@@ -15,7 +15,7 @@ export const network: Case[] = [
     partly(web.bindings[8080]!.options, { preferredExternalPort: 18080, secure: null, addSsl: { preferredExternalPort: 443, alpn: { specified: ['http/1.1'] } } })
     partly(web.bindings[8080]!.net, { assignedPort: 18080 })
     partly(shell.bindings[2222]!.options, { secure: { ssl: false }, addSsl: null })
-    partly(web.bindings[8080]!.interfaces.page, { type: 'ui', name: 'Page', masked: false })
+    partly(web.bindings[8080]!.interfaces.page, { type: 'ui', masked: false })
     partly(web.bindings[8080]!.interfaces.api!.addressInfo, { username: 'me', suffix: '/v1?q=%C3%BC', scheme: 'http', sslScheme: 'https' })
     partly(web.bindingRanges[40000], { externalStartPort: 41000, numberOfPorts: 3, enabled: true, interface: { id: 'media', scheme: 'tcp' } })
     assert.ok(web.bindings[8080]!.addresses.available.length > 0)
@@ -30,6 +30,12 @@ export const network: Case[] = [
     await setInterfaces(w.effects)
     assert.equal((await w.effects.listServiceInterfaces({})).passing, undefined)
     assert.equal((await w.effects.getHostInfo({ hostId: 'passing' }))?.bindings[7000]?.enabled, false)
+  }),
+  test('interfaces: made anew when what they were made from changes', async w => {
+    const name = `Page ${Date.now()}`
+    await title.write(w.effects, { title: name })
+    await eventually(async () => assert.equal((await w.effects.getServiceInterface({ serviceInterfaceId: 'page' }))?.name, name))
+    assert.ok((await w.effects.listServiceInterfaces({})).shell, 'the others are still there')
   }),
   test('interfaces: a port that needs no TLS of ours, and one that brings its own', async w => {
     const host = sdk.MultiHost.of(w.effects, 'own-tls')
