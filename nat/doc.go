@@ -117,7 +117,10 @@
 // tampered with) are replaced without a moment in which they are not there:
 // filled under other names, taken over by the rules, deleted. The difference
 // is known as long as no other program has made a generation of the rule set,
-// else everything is read. What was written is read back. Rules outlive the
+// else everything is read. A packet that is between two rules in the very
+// instant of the switch can miss a forward that moves from one set to another
+// just then, because its range was resized or it became restricted; no other
+// forward is concerned. What was written is read back. Rules outlive the
 // process; a later one takes them over.
 //
 // A table belongs to one Controller at a time.

@@ -303,7 +303,10 @@ func TestGuardComesFirst(t *testing.T) {
 // several ways, while the controller is open: everything comes back by itself,
 // and the log says what was found.
 func TestPutBack(t *testing.T) {
-	inNamespace(t, "nft")
+	inNamespace(t, "nft", "ip")
+	for _, args := range []string{"link add br0 type bridge", "addr add 10.0.3.1/24 dev br0", "link set br0 up"} {
+		require.NoError(t, exec.Command("ip", strings.Fields(args)...).Run())
+	}
 	found := make(chan string, 10)
 	c, err := New(Options{Logger: slog.New(logHook{func(msg string) {
 		if strings.Contains(msg, "putting it back") {
@@ -333,6 +336,9 @@ func TestPutBack(t *testing.T) {
 		}
 		holds(t, c, cfg, script) // waits for the repair
 		require.NotZero(t, c.knownGeneration(), script)
+		out, err = exec.Command("nft", "list", "set", "inet", "selfstead", setLocalnet).CombinedOutput()
+		require.NoError(t, err, script)
+		require.Contains(t, string(out), `"br0"`, "%s: what is noted about the links", script)
 	}
 	// Another program's own table is none of our business.
 	gen := c.knownGeneration()

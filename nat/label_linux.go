@@ -108,8 +108,11 @@ func (c *Controller) chooseBit(loose bool) (gen uint32, err error) {
 		return 0, err
 	}
 	from := labelBit(c.table)
-	if l.own >= 0 {
+	switch {
+	case l.own >= 0:
 		from = l.own
+	case c.chosen: // the table is gone, its connections are not
+		from = c.bit
 	}
 	for i := range labelCount {
 		if bit := (from + i) % labelCount; !l.others[bit] {

@@ -170,6 +170,7 @@ func (c *Controller) watchRules() {
 	if err != nil || gen == c.gen {
 		return
 	}
+	stale := false
 	w, err := c.difference(false)
 	switch {
 	case errors.Is(err, errMoved):
@@ -179,11 +180,16 @@ func (c *Controller) watchRules() {
 		return
 	case err == nil:
 		c.log.Warn("nat: another program changed our table, putting it back", "found", w.describe())
-		_, err = c.install(context.Background())
+		if stale, err = c.install(context.Background()); err == nil && stale {
+			c.swept, c.fresh = false, false
+		}
 	}
 	if err != nil {
 		c.gen = 0
 		c.log.Error("nat: cannot put our table back", "err", err)
+	}
+	if !c.swept || c.unpin { // what clients did meanwhile
+		c.keeper.poke()
 	}
 }
 

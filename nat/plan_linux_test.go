@@ -378,3 +378,70 @@ func golden(t *testing.T, name, got string) {
 	require.NoError(t, err)
 	require.Equal(t, string(want), got, "run with -update to accept")
 }
+
+// kindOf makes forward number i of a kind, each with a target of its own.
+func kindOf(i int, kind string) Forward {
+	f := Forward{
+		Name:   fmt.Sprint(kind, i),
+		Source: netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, byte(i / 2000), 7}), uint16(1024+i%2000*32)),
+		Target: Target{netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 24, 8080},
+	}
+	if strings.Contains(kind, "restricted") {
+		f.AllowFrom = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 16, byte(i), 0}), 24)}
+	}
+	if strings.Contains(kind, "gateway") {
+		f.AllowVia = []string{"wg0"}
+	}
+	if strings.Contains(kind, "range") {
+		f.Count, f.Target.Port = 27, f.Source.Port()
+	}
+	return f
+}
+
+// TestCostDoesNotGrow counts what a packet may have to walk, and what one
+// change writes, with 10 forwards and with 10,000: rules and elements. All sets
+// are hash sets, so that neither a lookup nor a change costs more with more.
+func TestCostDoesNotGrow(t *testing.T) {
+	t.Parallel()
+	for s := range setDefs {
+		require.Zero(t, setDefs[s].shape().flags&^8, setDefs[s].name) // a map at most
+	}
+	for _, kind := range []string{"open", "restricted", "gateway", "range", "restricted range", "gateway range"} {
+		type cost struct{ rules, added, deleted, chains int }
+		costs := map[cost]bool{}
+		for _, n := range []int{10, 10000} {
+			var cfg Config
+			for i := range n + 1 {
+				cfg.Forwards = append(cfg.Forwards, kindOf(i, kind))
+			}
+			less := Config{Forwards: cfg.Forwards[:n]}
+			p, err := newPlan(less, Environment{})
+			require.NoError(t, err)
+			p.settle()
+			c := &Controller{plan: p, chains: layout(1, p, false)}
+			for s := range c.have {
+				c.have[s] = len(p.elements[s]) > 0
+			}
+			var is cost
+			for _, chain := range c.chains {
+				is.rules += len(chain.rules)
+			}
+			for i, next := range []Config{cfg, less} {
+				require.NoError(t, p.change(editOf([]Config{less, cfg}[i], next)))
+				w := p.delta(1)
+				c.restructure(w)
+				for s := range w.add {
+					is.added += len(w.add[s])
+					is.deleted += len(w.del[s])
+				}
+				is.chains += len(w.rules) + len(w.addSets) + len(w.delSets)
+				p.settle()
+			}
+			require.Equal(t, is.added, is.deleted, kind)
+			require.Zero(t, is.chains, kind)
+			require.Less(t, is.rules, 60, kind)
+			costs[is] = true
+		}
+		require.Len(t, costs, 1, "%s: it is different with 10,000: %v", kind, costs)
+	}
+}
