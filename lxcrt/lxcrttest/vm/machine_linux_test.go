@@ -219,7 +219,7 @@ func TestKilledCaller(t *testing.T) {
 	im := image(t)
 	temp := os.Getenv(callerKey)
 	if temp != "" {
-		_, err := vm.Start(t.Context(), vm.Options{Image: im, Temp: temp, Console: os.Stdout})
+		_, err := vm.Start(t.Context(), vm.Options{Image: im, Temp: temp, Console: os.Stdout, Append: []string{"loglevel=7"}})
 		require.NoError(t, err)
 		return
 	}
