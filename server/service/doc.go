@@ -17,6 +17,12 @@
 // brings its run state to what is desired. No lock and no transaction is held
 // while a container is asked for something: it may call an effect meanwhile.
 //
+// A service reaches another one where its signed manifest declares it as a
+// dependency, or where the owner grants it ([Manager.Grant]); that holds for
+// connections at the containers' gateway and straight to a container alike, and
+// for volumes by manifest alone. What each takes of the machine is limited
+// ([Manager.SetLimits]); the owner changes that while it runs.
+//
 //	unit         package, its archive, its reconciler
 //	  instance   one container with its two sockets
 //	effect       what the container may call

@@ -138,7 +138,10 @@ func (m *Manager) Limits(id string) (api.PackageLimits, error) {
 		b = u.archive()
 	}
 	if b == nil {
-		return out, problem.NotFound("package", id)
+		if _, err := m.Get(id); err != nil {
+			return out, err
+		}
+		return out, problem.Newf(503, problem.CodeStopping, "package %s is not loaded yet", id)
 	}
 	set, err := m.setLimits(id)
 	if err != nil {

@@ -35,10 +35,11 @@ import (
 //	a change between reading and watching is lost     TestTasksAndDependencies (followed), effect.TestControl
 //	the host restarts what it does not adopt          TestAdoption, TestAdoptionOfAnotherProtocol
 //	an answer after the last request is cut off       rpc.TestServerFraming (half-closed)
-//	characters split over chunks are spoilt           rpc.TestServerFraming, node: "characters split over chunks"
+//	characters split over chunks are spoilt           rpc.TestServerPieces, node: "characters split over chunks"
+//	a socket that is cut holds what it was given      rpc.TestServerCuts
 //	siblings reach each other's forwards              TestAccessBetweenPackages
 //	each service may take the whole machine           TestLimitsOfARunningService, TestDefaultLimits
-//	one package's flood is everybody's                TestHostilePackage, TestFloods
+//	one package's flood is everybody's                TestHostilePackage, TestFloods, rpc.TestServerBatch
 //
 // TestMounts asks over the socket what a package could ask.
 func TestMounts(t *testing.T) {
