@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ type containerLab struct {
 func newContainerLab(t *testing.T) *containerLab {
 	t.Helper()
 	missing := ""
-	for _, p := range []string{"busybox", "mksquashfs", "nsenter", "nft", "script"} {
+	for _, p := range []string{"busybox", "mksquashfs", "nsenter", "nft"} {
 		if _, err := exec.LookPath(p); err != nil {
 			missing = "the program " + p
 		}
@@ -234,6 +235,33 @@ func TestContainerLife(t *testing.T) {
 	assert.Equal(t, "[]", strings.TrimSpace(l.must("list", "--json")))
 }
 
+// TestContainerFromLayout: the command, user, folder and environment of an OCI image hold.
+func TestContainerFromLayout(t *testing.T) {
+	l := newContainerLab(t)
+	dir, cache := t.TempDir(), t.TempDir()
+	blobs := filepath.Join(dir, "blobs/sha256")
+	require.NoError(t, os.MkdirAll(blobs, 0o755))
+	blob := func(b []byte) map[string]any {
+		sum := fmt.Sprintf("%x", sha256.Sum256(b))
+		require.NoError(t, os.WriteFile(filepath.Join(blobs, sum), b, 0o644))
+		return map[string]any{"digest": "sha256:" + sum, "size": len(b)}
+	}
+	object := func(v any) []byte {
+		b, err := json.Marshal(v)
+		require.NoError(t, err)
+		return b
+	}
+	layer, err := exec.Command("tar", "-C", l.root, "--owner=0", "--group=0", "--numeric-owner", "-cf", "-", ".").Output()
+	require.NoError(t, err)
+	one := blob(layer)
+	config := blob(object(map[string]any{"rootfs": map[string]any{"diff_ids": []any{one["digest"]}},
+		"config": map[string]any{"Env": []string{"A=b"}, "Entrypoint": []string{"/bin/sh", "-c"}, "Cmd": []string{"id -u; pwd; echo $A"}, "User": "alice", "WorkingDir": "/tmp"}}))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "index.json"), object(map[string]any{"manifests": []any{blob(object(map[string]any{"config": config, "layers": []any{one}}))}}), 0o644))
+	assert.Equal(t, "1000\n/tmp\nb\n", l.must("run", "--rm", "--cache", cache, dir))
+	assert.Equal(t, "0\n", l.must("run", "--rm", "--cache", cache, "--user", "root", dir, "id -u"))
+}
+
 func TestContainerTampered(t *testing.T) {
 	l := newContainerLab(t)
 	require.NoError(t, os.WriteFile(l.squash+".sha256", []byte(strings.Repeat("0", 64)+"\n"), 0o600))
@@ -242,38 +270,66 @@ func TestContainerTampered(t *testing.T) {
 	assert.Contains(t, errs, "changed since it was made")
 }
 
-// TestContainerTerminal: script(1) gives the program a terminal.
+// onTerminal starts the program on a terminal of its own and returns the other end.
+func (l *containerLab) onTerminal(rows, cols uint16, args ...string) (*exec.Cmd, *os.File) {
+	l.t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	require.NoError(l.t, err)
+	l.t.Cleanup(func() { master.Close() })
+	require.NoError(l.t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	require.NoError(l.t, err)
+	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	require.NoError(l.t, err)
+	defer slave.Close()
+	resizeTerminal(l.t, master, rows, cols)
+	cmd := l.command(args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	require.NoError(l.t, cmd.Start())
+	return cmd, master
+}
+
+func resizeTerminal(t *testing.T, master *os.File, rows, cols uint16) {
+	t.Helper()
+	require.NoError(t, unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols}))
+}
+
+// readUntil reads a terminal until it has said something as often as wanted.
+func readUntil(t *testing.T, f *os.File, text *strings.Builder, want string, times int) {
+	t.Helper()
+	buf := make([]byte, 1024)
+	for strings.Count(text.String(), want) < times {
+		n, err := f.Read(buf)
+		text.Write(buf[:n])
+		require.NoError(t, err, text.String())
+	}
+}
+
 func TestContainerTerminal(t *testing.T) {
 	l := newContainerLab(t)
-	self, err := os.Executable()
-	require.NoError(t, err)
-	line := fmt.Sprintf("stty rows 31 cols 91; %s container --dir %s run --rm -it %s sh -c 'tty; stty size; read x; echo got $x; exit 5'", self, l.dir, l.squash)
-	cmd := exec.Command("nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", l.net), "script", "-qec", line, "/dev/null")
-	cmd.Env = append(os.Environ(), "STEAD_TEST_PROGRAM=1", "TERM=xterm")
-	in, err := cmd.StdinPipe()
-	require.NoError(t, err)
-	read, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
+	cmd, tty := l.onTerminal(31, 91, "run", "--rm", "-it", l.squash, "sh", "-c",
+		`tty; stty size; while [ "$(stty size)" != "11 22" ]; do sleep 0.01; done; echo resized; read x; echo got $x; exit 5`)
 	var text strings.Builder
-	buf := make([]byte, 1024)
-	said := false
-	for {
-		n, err := read.Read(buf)
-		text.Write(buf[:n])
-		if !said && strings.Contains(text.String(), "31 91") {
-			_, werr := in.Write([]byte("word\n"))
-			require.NoError(t, werr)
-			said = true
-		}
-		if err != nil {
-			break
-		}
-	}
+	readUntil(t, tty, &text, "31 91", 1)
+	resizeTerminal(t, tty, 11, 22)
+	readUntil(t, tty, &text, "resized", 1)
+	_, err := tty.WriteString("word\n")
+	require.NoError(t, err)
+	readUntil(t, tty, &text, "got word", 1)
 	_ = cmd.Wait()
 	assert.Equal(t, 5, cmd.ProcessState.ExitCode(), text.String())
 	assert.Contains(t, text.String(), "/dev/pts/")
-	assert.Contains(t, text.String(), "got word")
+
+	// On a terminal usage is shown again and again, until interrupted.
+	l.must("run", "-d", "--name", "web", l.squash, "sleep", "1000")
+	cmd, tty = l.onTerminal(24, 80, "stats", "--interval", "100ms")
+	text.Reset()
+	readUntil(t, tty, &text, "\x1b[H\x1b[2J", 3)
+	_, err = tty.WriteString("\x03")
+	require.NoError(t, err)
+	assert.NoError(t, cmd.Wait(), text.String())
+	assert.Contains(t, text.String(), "web")
 }
 
 // TestContainerInterrupted: an interrupt asks the container to end.
