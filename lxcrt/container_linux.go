@@ -496,8 +496,13 @@ func (c *Container) Destroy(ctx context.Context) error {
 func (r *Runtime) erase(name string, networked bool) error {
 	dir := filepath.Join(r.o.Dir, name)
 	var errs []error
+	// The kernel takes its time over the rules; nothing here depends on them, and
+	// what a torn removal leaves of them goes when the table is made again.
+	dismissed := make(chan error, 1)
 	if networked {
-		errs = append(errs, r.net.wall.dismiss(name))
+		go func() { dismissed <- r.net.wall.dismiss(name) }()
+	} else {
+		dismissed <- nil
 	}
 	r.shop.release(name)
 	errs = append(errs, r.images.release(name))
@@ -505,7 +510,7 @@ func (r *Runtime) erase(name string, networked bool) error {
 	if err := os.Remove(filepath.Join(dir, specFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		errs = append(errs, err)
 	}
-	errs = append(errs, os.RemoveAll(dir))
+	errs = append(errs, os.RemoveAll(dir), <-dismissed)
 	return errors.Join(errs...)
 }
 

@@ -39,10 +39,29 @@
 // speaks with its own address only, that containers reach one another by
 // declared edges only, and the host by the gateway's DNS port only; what another
 // table has DNATed passes. What comes from or goes to other links is never judged.
+// With Spec.Bridge the link is a port of an existing bridge; the same rules then
+// stand in a second table, of the bridge family, that judges frames, ARP and ND.
+//
+// # What holds a container
+//
+// Its own user namespace, with a range of host ids that nobody else has; a filter
+// of system calls (internal/liblxc/confine.c) and a bounding set without what only
+// the host's user namespace asks for; the AppArmor profile of the runtime where the
+// kernel has AppArmor and apparmor_parser is there; cgroup limits above a part of
+// the tree that it sees as its whole tree, read-only and with the limits written in
+// it. Left open on purpose is what subcontainers are made with: mount, umount,
+// pivot_root, unshare, setns, nested user namespaces. A program of Exec is held by
+// all of that as PID 1 is, has PID 1's hard resource limits, and a session keyring
+// of its own.
+//
+// Limits change while it runs (SetLimits). In the v1 cgroup layout swap is bound
+// where the kernel accounts for it, I/O where it is read or direct, and there is no
+// pressure to read; Features and Stats say so.
 //
 // Outside of Options.Dir a runtime touches: cgroups below its parent, loop
-// devices, its links, its table, the gateway's addresses on the loopback link,
-// liblxc's lock folder, and the forwarding sysctls, which stay on.
+// devices, its links, its tables (and on bridges that a Spec names its ports), its
+// AppArmor profile, the gateway's addresses on the loopback link, liblxc's lock
+// folder, and the forwarding sysctls, which stay on.
 //
 // A Spec with Log has what the container prints kept as lines with time and stream
 // by a process of the container's own (internal/liblxc/logger.c), which outlives
