@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/selfstead/selfstead/server/service/effect"
 	"github.com/stretchr/testify/require"
 )
 
@@ -107,6 +108,16 @@ func newConformance(t *testing.T) (*lab, *api) {
 	testPackage(t, "probe")
 	l := newLab(t)
 	a := claim(t, startServer(t, l, filepath.Join(t.TempDir(), "state")))
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		files, _ := filepath.Glob(filepath.Join(a.s.dir, "logs", "*", "service.log"))
+		for _, file := range files {
+			text, _ := os.ReadFile(file)
+			t.Logf("%s:\n%s", file, text[max(0, len(text)-8<<10):])
+		}
+	})
 	a.install(t, "peer", peer)
 	a.install(t, "probe", probe)
 	return l, a
@@ -134,6 +145,9 @@ func TestConformance(t *testing.T) {
 			a.ready(t)
 			a.begin(t, suite)
 			a.await(t)
+			if suite == "effects" {
+				a.complete(t)
+			}
 		})
 	}
 	owner := t // of every server: one outlives the step that starts it
@@ -165,6 +179,22 @@ func (a *api) reportFile() (r suiteReport, err error) {
 		err = json.Unmarshal(text, &r)
 	}
 	return r, err
+}
+
+// complete fails for an effect that the table leaves out: each has a row with
+// a result and, when there is something to refuse, one with an error.
+func (a *api) complete(t *testing.T) {
+	r, err := a.reportFile()
+	require.NoError(t, err)
+	has := func(prefix string) bool {
+		return slices.ContainsFunc(r.Results, func(row suiteResult) bool { return strings.HasPrefix(row.Name, prefix) })
+	}
+	cases := "restart shutdown rebuild selfstead.bind-mount" // these have cases of their own
+	takesNothing := "get-os-ip git-info get-data-version get-dependencies get-installed-packages restart shutdown rebuild"
+	for _, m := range effect.Methods() {
+		require.True(t, has(m+" answers ") || slices.Contains(strings.Fields(cases), m), "no row has a result of %s", m)
+		require.True(t, has(m+" refuses ") || slices.Contains(strings.Fields(takesNothing), m), "no row has an error of %s", m)
+	}
 }
 
 // half waits until half of the suite is done.

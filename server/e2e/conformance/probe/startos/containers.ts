@@ -99,6 +99,14 @@ export const containers: Case[] = [
     assert.ok(!child.isInContext)
     await eventually(async () => assert.ok(!(await exists(sub.subpath('/etc')))))
   }),
+  test('subcontainer: launched again with a command as its process 1', w =>
+    temp(w, null, async sub => {
+      await sh(sub, 'touch /tmp/kept')
+      const child = await sub.launch(['sh', '-c', 'test -e /tmp/kept && echo $$ >/tmp/pid'])
+      assert.equal(await new Promise(resolve => child.once('exit', resolve)), 0)
+      assert.equal(await fs.readFile(sub.subpath('/tmp/pid'), 'utf8'), '1\n')
+    }),
+  ),
   test('subcontainer: an image that is not there', async w => {
     await assert.rejects(sdk.SubContainer.eager(w.effects, { imageId: 'nothing' as 'main' }, null, 'x'), /Not Found.*create-fs/s)
   }),

@@ -185,6 +185,25 @@ export const daemons: Case[] = [
     await chain.term()
     assert.ok(ended)
   }),
+  test('daemons: what is required comes and goes, and what requires it with it, in the same place', async w => {
+    await fresh()
+    let up = true
+    const chain = await sdk.Daemons.of(w.effects)
+      .addHealthCheck('flapping', { ready: { display: null, fn: () => (up ? success() : { result: 'failure', message: 'away' }), trigger: quick }, requires: [] })
+      .addDaemon('following', {
+        subcontainer: sub(w, 'following'),
+        exec: { command: ['sh', '-c', "trap 'echo down >>/d/flaps; exit 0' TERM; test -e /tmp/mark && echo again >>/d/flaps; touch /tmp/mark; echo up >>/d/flaps; while :; do sleep 0.05; done"] },
+        ready: { display: null, fn: () => success(), trigger: quick },
+        requires: ['flapping'],
+      })
+      .build()
+    await eventually(async () => assert.equal(await read('flaps'), 'up\n'))
+    up = false
+    await eventually(async () => assert.equal(await read('flaps'), 'up\ndown\n'))
+    up = true
+    await eventually(async () => assert.equal(await read('flaps'), 'up\ndown\nagain\nup\n'))
+    await chain.term()
+  }),
   test('daemons: leaving their context ends them', async w => {
     await fresh()
     const child = w.effects.child('leaving')

@@ -49,7 +49,7 @@ export const data: Case[] = [
       await sub.execFail(['sh', '-c', `echo '{"name":"a","n":2}' >/m/new && mv /m/new /m/one.json`])
       await eventually(() => assert.ok(seen.includes(2), JSON.stringify(seen)))
       assert.equal(again, 1, 'constRetry')
-      await sub.execFail(['sh', '-c', `echo '{"name":"a","n":3}' >/m/one.json`])
+      await sub.execFail(['sh', '-c', `echo '{"name":"a","n":3}' >/m/new && mv /m/new /m/one.json`])
     })
     assert.deepEqual(await arrived, { name: 'a', n: 3 })
     w.effects.child('models')

@@ -346,6 +346,7 @@ export const rows: Row[] = [
   ok('get-container-ip', { packageId: 'not-there' }, null),
   fails('get-container-ip', { packageId: 'Not an id' }, INVALID_ID),
   ok('get-outbound-gateway', {}, 'eth0'),
+  fails('get-outbound-gateway', { callback: 'x' }, BAD_PARAMS),
 
   // Certificates and keys.
   ok('get-ssl-certificate', { hostnames: [SELF + '.startos'] }, pems),
@@ -369,6 +370,8 @@ export const rows: Row[] = [
   ok('get-system-smtp', {}, (got: any) => {
     if (got !== null) assert.deepEqual(Object.keys(got).sort(), ['from', 'host', 'password', 'port', 'security', 'username'])
   }),
+
+  fails('get-system-smtp', { callback: {} }, BAD_PARAMS),
 
   // Addresses that a plugin provides for others.
   ok('plugin.url.register', { tableAction: 'form' }),
