@@ -204,7 +204,7 @@ func testCgroupView(t *testing.T, f Factory) {
 	equal(t, st.PIDsLimit, int64(60))
 	// A cgroup of its own, as systemd makes them, where the kernel gives that.
 	if l.Features().UnifiedCgroup {
-		MustSh(t, c, "mkdir -p /tmp/c && mount -t cgroup2 c /tmp/c && mkdir /tmp/c/own && sleep 1000 & p=$!; mkdir -p /tmp/c; mount -t cgroup2 c /tmp/c; mkdir -p /tmp/c/own && echo $p >/tmp/c/own/cgroup.procs && kill $p")
+		MustSh(t, c, "sleep 1000 & p=$!; mkdir -p /tmp/c && mount -t cgroup2 c /tmp/c && mkdir /tmp/c/own && echo $p >/tmp/c/own/cgroup.procs && kill $p && umount /tmp/c")
 	}
 	if b, err := os.ReadFile("/proc/self/mountinfo"); err != nil || strings.Contains(string(b), l.Options.Dir) {
 		t.Errorf("the host's mount table shows the container (%v)", err)
