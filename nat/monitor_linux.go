@@ -27,7 +27,8 @@ const (
 	monitorPause  = 50 * time.Millisecond  // between two refreshes
 	monitorSysctl = 2 * time.Second        // bridge netfilter may be switched without an event
 	monitorRules  = 200 * time.Millisecond // between two looks at the generation of the rule set
-	monitorShare  = 20                     // of the time, one part at most goes into reading our table
+	monitorShare  = 20                     // of the time, one part at most goes into reading our table,
+	monitorLast   = 3 * time.Second        // though it is looked at this often
 )
 
 func openMonitor(c *Controller) (*monitor, error) {
@@ -115,9 +116,8 @@ func (m *monitor) run() {
 		case <-m.done:
 			return
 		case <-rules.C:
-			start := time.Now()
-			m.c.watchRules()
-			rules.Reset(max(monitorRules, monitorShare*time.Since(start)))
+			spent := m.c.watchRules()
+			rules.Reset(min(max(monitorRules, monitorShare*spent), monitorLast))
 			continue
 		case <-tick.C:
 		case <-m.wake:
@@ -160,24 +160,27 @@ func (c *Controller) refresh() {
 // with all others. Reading the generation is all that it costs as long as no
 // other program changes any rules. Subscribing to the kernel's events would make
 // each of our own changes dearer, by an event for every element.
-func (c *Controller) watchRules() {
+//
+// It returns the time that went into reading where nothing had to be done.
+func (c *Controller) watchRules() (spent time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed || !c.applied || c.plan == nil {
-		return
+		return 0
 	}
 	gen, err := c.nft.generation(nil, nil)
 	if err != nil || gen == c.gen {
-		return
+		return 0
 	}
+	start := time.Now()
 	stale := false
 	w, err := c.difference(false)
 	switch {
 	case errors.Is(err, errMoved):
-		return // soon again
+		return time.Since(start)
 	case err == nil && w.empty():
 		c.known(w, w.gen)
-		return
+		return time.Since(start)
 	case err == nil:
 		c.log.Warn("nat: another program changed our table, putting it back", "found", w.describe())
 		if stale, err = c.install(context.Background()); err == nil && stale {
@@ -191,6 +194,7 @@ func (c *Controller) watchRules() {
 	if !c.swept || c.unpin { // what clients did meanwhile
 		c.keeper.poke()
 	}
+	return 0
 }
 
 // portsMoved reports whether targets hang on other bridge ports than before.
