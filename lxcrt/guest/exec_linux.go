@@ -8,12 +8,14 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // execJoin runs a further command in the namespaces of a launched subcontainer.
 func execJoin(c *call, o *subcontainerOptions) error {
+	joinable(o.Root)
 	for _, ns := range []struct {
 		name string
 		kind int
@@ -30,6 +32,31 @@ func execJoin(c *call, o *subcontainerOptions) error {
 		}
 	}
 	return c.runSelf("exec-command", o, &syscall.SysProcAttr{})
+}
+
+// leaderLimit is how long exec waits for a leader that is on its way.
+const leaderLimit = 5 * time.Second
+
+// joinable waits for PID 1 of the subcontainer when its place, an empty folder
+// proc/1, was made ready for it. Without that place there is no such promise.
+func joinable(root string) {
+	deadline := time.NewTimer(leaderLimit)
+	defer deadline.Stop()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := os.Lstat(filepath.Join(root, "proc/1/ns/pid")); err == nil {
+			return
+		}
+		if _, err := os.Lstat(filepath.Join(root, "proc/1")); err != nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			return
+		}
+	}
 }
 
 // execCommand becomes the command: a mount namespace of its own with o.Root as

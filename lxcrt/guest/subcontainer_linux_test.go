@@ -123,6 +123,23 @@ func TestLaunchCommand(t *testing.T) {
 	})
 }
 
+// An exec that comes before the leader waits for it where its place is ready.
+func TestExecBeforeLaunch(t *testing.T) {
+	inside(t, func(t *testing.T) {
+		root := newRoot(t, "A")
+		require.NoError(t, os.MkdirAll(root+"/proc/1", 0o755))
+		early := startContainer("subcontainer", "exec", root, "sh", "-c", "exit 6")
+		early.Stderr = os.Stderr
+		require.NoError(t, early.Start())
+		leader := startContainer("subcontainer", "launch", root)
+		require.NoError(t, leader.Start())
+		assert.Error(t, early.Wait())
+		assert.Equal(t, 6, early.ProcessState.ExitCode())
+		require.NoError(t, leader.Process.Signal(unix.SIGTERM))
+		assert.NoError(t, leader.Wait())
+	})
+}
+
 // A leader that is told to end while it begins does end: PID 1 has no default
 // for signals, so one that came before its handlers would be lost.
 func TestLaunchEndedEarly(t *testing.T) {

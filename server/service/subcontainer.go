@@ -54,7 +54,11 @@ func (r *instance) CreateFS(ctx context.Context, name, _ string) (string, string
 func (r *instance) createFS(ctx context.Context, guid string, img image) error {
 	dir := r.subFolder(guid)
 	owner := int(r.keep.IDBase)
-	for _, d := range []string{dir, filepath.Join(dir, "upper"), filepath.Join(dir, "upper", "etc")} {
+	// The SDK waits a tenth of a second for proc/1 of the leader that it launches
+	// and then never uses the subcontainer again. On a busy machine that is too
+	// short: the folder is there from the start, and it is start-container's exec
+	// that waits for the leader.
+	for _, d := range []string{dir, filepath.Join(dir, "upper"), filepath.Join(dir, "upper", "etc"), filepath.Join(dir, "upper", "proc"), filepath.Join(dir, "upper", "proc", "1")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return err
 		}
