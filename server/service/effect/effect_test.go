@@ -268,6 +268,33 @@ func TestControl(t *testing.T) {
 	b.ok("get-data-version", "", `null`)
 }
 
+// What has to be there is refused when it is missing, null, or spelled another
+// way; progress is what a tracker can send.
+func TestParams(t *testing.T) {
+	b := newBench(t)
+	for _, params := range []string{`{}`, `null`, `[]`, `1`, `{"message":null}`, `{"Message":"x"}`} {
+		b.fails("echo", params, rpc.CodeInvalidParams)
+	}
+	face := `{"id":"x","name":"X","type":"ui","addressInfo":%s}`
+	for _, info := range []string{`null`, `{}`, `5`, `{"hostId":"h","internalPort":null}`} {
+		b.fails("export-service-interface", fmt.Sprintf(face, info), rpc.CodeInvalidParams)
+	}
+	deep := strings.Repeat(`{"overall":null,"phases":[{"name":"p","progress":`, 40) + `true` + strings.Repeat(`}]}`, 40)
+	for progress, code := range map[string]int{
+		`null`: 0, `true`: 0, `false`: 0, `{"done":1,"total":null,"units":null}`: 0, `{"done":1}`: 0,
+		`{"overall":true,"phases":[]}`: 0, `{"overall":null,"phases":[{"name":"p","progress":{"overall":null,"phases":[]}}]}`: 0,
+		`"half"`: rpc.CodeInvalidParams, `[]`: rpc.CodeInvalidParams, `{}`: rpc.CodeInvalidParams, `{"done":-1}`: rpc.CodeInvalidParams,
+		`{"done":1,"units":"feet"}`: rpc.CodeInvalidParams, `{"phases":[{"progress":true}]}`: rpc.CodeInvalidParams,
+		`{"phases":[{"name":"p","progress":"x"}]}`: rpc.CodeInvalidParams, deep: rpc.CodeInvalidParams,
+	} {
+		if code == 0 {
+			b.ok("set-init-progress", `{"progress":`+progress+`}`, `null`)
+			continue
+		}
+		b.fails("set-init-progress", `{"progress":`+progress+`}`, code)
+	}
+}
+
 func TestEffectsAfterRemoval(t *testing.T) {
 	b := newBench(t)
 	_, err := b.db.Update(t.Context(), func(tx *patchdb.Tx) error { return tx.Remove("/public/packageData/self") })
