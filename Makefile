@@ -32,7 +32,7 @@ TEST_ENV = STEAD_BIN=$(abspath bin/stead) STEAD_BASE="$$(cat bin/base.path)" STE
 
 .PHONY: up build test check unit vm vm-image example base bench fuzz crash golden clean deps-build deps-run deps-test
 
-up: build example base
+up: build $(EXAMPLE_PKG) base
 	@exec bin/stead up --dir $(DIR) --listen $(LISTEN) --base-image "$$(cat bin/base.path)" --package $(EXAMPLE_PKG)
 
 build: deps-build $(GUEST)
