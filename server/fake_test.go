@@ -50,7 +50,7 @@ func (s *services) put(p api.Package) error {
 	return err
 }
 
-func (s *services) Sideload(_ context.Context, body io.Reader, size int64) (operation.Operation, error) {
+func (s *services) Sideload(_ context.Context, body io.Reader, size int64, _ api.SideloadOptions) (operation.Operation, error) {
 	job := s.ops.Begin("install")
 	stop := context.AfterFunc(job.Context(), func() { body.(io.Closer).Close() })
 	defer stop()

@@ -15,6 +15,10 @@ type (
 	packageInput struct {
 		ID string `path:"id" maxLength:"200" doc:"id of the package" example:"hello-world"`
 	}
+	sideloadInput struct {
+		Reinstall    bool   `query:"reinstall" doc:"install even the version that is installed, once more over its data"`
+		AcceptSigner string `query:"acceptSigner" maxLength:"64" pattern:"^[0-9a-f]{64}$" doc:"the new signer, in hex, that may take an installed package over; without it another signer than that of the first install is refused"`
+	}
 	uninstallInput struct {
 		ID    string `path:"id" maxLength:"200" doc:"id of the package" example:"hello-world"`
 		Soft  bool   `query:"soft" doc:"keep the package's data"`
@@ -45,8 +49,8 @@ func (s *Server) packageRoutes() {
 		DefaultStatus: http.StatusAccepted,
 		Errors: []int{http.StatusConflict, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity,
 			http.StatusServiceUnavailable, http.StatusInsufficientStorage},
-		Summary: "Install a package from a file",
-		Description: "The body is the .s9pk file itself. It is verified while it arrives: a fault is answered as soon as the bytes show it, with the entry and the offset, and nothing of the file stays. " +
+		Summary: "Install a package from a file, or update it",
+		Description: "The body is the .s9pk file itself. Another version of an installed package updates it: its data stays, and when the update fails or is cancelled the old version runs again with its old data. It is verified while it arrives: a fault is answered as soon as the bytes show it, with the entry and the offset, and nothing of the file stays. " +
 			"After the last byte the answer is the operation, which then installs. It is listed from the first byte on.",
 		RequestBody: &huma.RequestBody{Required: true, Description: "the .s9pk file", Content: map[string]*huma.MediaType{
 			"application/octet-stream": {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}},

@@ -27,11 +27,12 @@ import (
 // Services is what the routes need of the room that runs packages. Its errors
 // are problems where callers are to learn the reason.
 type Services interface {
-	// Sideload installs the package that body holds; size is -1 when unknown. It
+	// Sideload installs the package that body holds, or updates the installed one
+	// to it; size is -1 when unknown. It
 	// returns once the last byte is proven, with the operation that goes on, or
 	// with a problem as soon as the bytes show a fault. body is an io.Closer too:
 	// Close makes a Read that waits return at once.
-	Sideload(ctx context.Context, body io.Reader, size int64) (operation.Operation, error)
+	Sideload(ctx context.Context, body io.Reader, size int64, o api.SideloadOptions) (operation.Operation, error)
 	Uninstall(ctx context.Context, id string, soft, force bool) (operation.Operation, error)
 	List() ([]api.Package, error)
 	Get(id string) (api.Package, error)

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/selfstead/selfstead/server/api"
 	"github.com/selfstead/selfstead/server/problem"
 )
 
@@ -129,7 +130,7 @@ func (s *Server) receiveUpload(w http.ResponseWriter, r *http.Request, next http
 }
 
 // sideload hands the body on as it arrives.
-func (s *Server) sideload(ctx context.Context, _ *nothing) (*started, error) {
+func (s *Server) sideload(ctx context.Context, in *sideloadInput) (*started, error) {
 	u, _ := ctx.Value(uploadKey{}).(*upload)
 	if u == nil {
 		return nil, problem.New(http.StatusBadRequest, codeBadRequest, "the request has no body")
@@ -146,7 +147,7 @@ func (s *Server) sideload(ctx context.Context, _ *nothing) (*started, error) {
 	}
 	defer s.uploads.Add(-1)
 	defer context.AfterFunc(s.ctx, func() { u.Close() })() //nolint:errcheck // it interrupts Read
-	op, err := s.deps.Services.Sideload(ctx, u, u.size)
+	op, err := s.deps.Services.Sideload(ctx, u, u.size, api.SideloadOptions{Reinstall: in.Reinstall, AcceptSigner: in.AcceptSigner})
 	switch {
 	case err != nil && s.ctx.Err() != nil:
 		return nil, problem.New(http.StatusServiceUnavailable, problem.CodeStopping, "the server is stopping").Because(err)

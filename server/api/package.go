@@ -11,13 +11,19 @@ type Package struct {
 	Title        string            `json:"title" example:"Hello World"`
 	Version      string            `json:"version" doc:"exver version of the package" example:"1.0.0:0"`
 	Summary      string            `json:"summary,omitempty" doc:"the short description of its manifest"`
-	State        string            `json:"state" enum:"installing,stopped,starting,running,stopping,restarting,removing,failed" doc:"what the package is doing"`
+	State        string            `json:"state" enum:"installing,updating,stopped,starting,running,stopping,restarting,removing,failed" doc:"what the package is doing"`
 	DesiredState string            `json:"desiredState" enum:"running,stopped" doc:"what its owner wants"`
 	Health       map[string]Health `json:"health" doc:"last word of each health check, by check id"`
 	Error        *PackageError     `json:"error,omitempty" doc:"why the package is in its state, when that is a fault"`
 	Started      *time.Time        `json:"started,omitempty" doc:"when the service last started"`
 	Signer       string            `json:"signer,omitempty" doc:"Ed25519 public key that signed the package, hex"`
 	Manifest     json.RawMessage   `json:"manifest,omitempty" doc:"the manifest as the package carries it; not in lists"`
+}
+
+// SideloadOptions are an owner's decisions about one upload.
+type SideloadOptions struct {
+	Reinstall    bool   // install the installed version once more
+	AcceptSigner string // hex; the new signer that the owner lets take the package over
 }
 
 // Health is the last word of one health check.

@@ -191,7 +191,7 @@ func (d *Daemon) openRooms(ctx context.Context) error {
 		return fmt.Errorf("daemon: %w", err)
 	}
 	d.push(func() { d.warn("network", d.network.Close()) })
-	d.ops = operation.New(operation.Options{Logger: d.log})
+	d.ops = operation.New(operation.Options{Logger: d.log, Store: operation.InDocument(d.db)})
 	d.base = embedded.NewBase(embedded.BaseOptions{
 		Dir: filepath.Join(d.o.Dir, "base"), Given: d.o.BaseImage, Beside: d.o.BaseCaches, Logger: d.log,
 	})

@@ -24,6 +24,7 @@ type Job struct {
 
 	mu      sync.Mutex
 	op      Operation
+	left    bool          // running since an earlier process, and nobody's yet
 	changed chan struct{} // closed and replaced at each change
 }
 
@@ -51,7 +52,16 @@ func (j *Job) Progress(phase string, done, total int64, unit Unit) {
 }
 
 // SetPackage says which package the job works on.
-func (j *Job) SetPackage(id string) { j.update(func(o *Operation) { o.Package = id }) }
+func (j *Job) SetPackage(id string) {
+	j.update(func(o *Operation) { o.Package = id })
+	j.m.keepRecord(j.Operation())
+}
+
+// SetKind says what kind of work it has turned out to be.
+func (j *Job) SetKind(kind string) {
+	j.update(func(o *Operation) { o.Kind = kind })
+	j.m.keepRecord(j.Operation())
+}
 
 // Go runs fn in a goroutine and finishes the job with what it returns. A panic
 // of fn is logged and fails the job.
@@ -97,6 +107,7 @@ func (j *Job) Finish(result any, err error) {
 		return
 	}
 	j.cancel(nil)
+	j.m.keepRecord(j.Operation())
 	if err != nil && asked == nil && j.op.Problem.Code == problem.CodeInternal {
 		j.m.log.Error("operation failed", "operation", j.op.ID, "kind", j.op.Kind, "err", err)
 	} else if err != nil && !errors.Is(err, context.Canceled) {

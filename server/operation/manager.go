@@ -20,6 +20,11 @@ type Options struct {
 	KeepCount int              // how many ended operations stay readable; 0 means 200
 	Now       func() time.Time // nil means time.Now
 	Logger    *slog.Logger     // nil means silent
+
+	// Store remembers operations across processes; nil means that they are
+	// forgotten with this one. Progress is not stored, only beginning, kind,
+	// package and end.
+	Store Store
 }
 
 // Manager holds the operations. It is safe to share.
@@ -28,9 +33,11 @@ type Manager struct {
 	keepCount int
 	now       func() time.Time
 	log       *slog.Logger
+	store     Store
 	ctx       context.Context
 	stop      context.CancelCauseFunc
 	wg        sync.WaitGroup
+	storing   sync.Mutex // one record at a time
 
 	mu   sync.Mutex
 	jobs map[string]*Job
@@ -39,7 +46,7 @@ type Manager struct {
 
 // New is a manager without operations. Close it.
 func New(o Options) *Manager {
-	m := &Manager{keep: cmp.Or(o.Keep, time.Hour), keepCount: cmp.Or(o.KeepCount, 200), now: o.Now, log: o.Logger, jobs: map[string]*Job{}}
+	m := &Manager{keep: cmp.Or(o.Keep, time.Hour), keepCount: cmp.Or(o.KeepCount, 200), now: o.Now, log: o.Logger, store: o.Store, jobs: map[string]*Job{}}
 	if m.now == nil {
 		m.now = time.Now
 	}
@@ -47,6 +54,7 @@ func New(o Options) *Manager {
 		m.log = slog.New(slog.DiscardHandler)
 	}
 	m.ctx, m.stop = context.WithCancelCause(context.Background())
+	m.recall()
 	return m
 }
 
@@ -78,6 +86,7 @@ func (m *Manager) Begin(kind string) *Job {
 	j.seq = m.next
 	m.jobs[j.op.ID] = j
 	m.mu.Unlock()
+	m.keepRecord(j.Operation())
 	m.prune()
 	return j
 }
@@ -117,7 +126,12 @@ func (m *Manager) Cancel(id string) (Operation, error) {
 	if err != nil {
 		return Operation{}, err
 	}
-	if op := j.Operation(); op.Done() {
+	j.mu.Lock()
+	left := j.left
+	j.mu.Unlock()
+	if op := j.Operation(); left && !op.Done() {
+		return op, problem.New(409, problem.CodeBusy, "the server has just started and is about to take it up or back")
+	} else if op.Done() {
 		return op, problem.New(409, problem.CodeConflict, "the operation has ended: "+string(op.Status))
 	}
 	j.cancel(problem.New(409, problem.CodeCancelled, "the operation was cancelled"))
@@ -193,6 +207,7 @@ func (m *Manager) prune() {
 			m.mu.Lock()
 			delete(m.jobs, op.ID)
 			m.mu.Unlock()
+			m.dropRecord(op.ID)
 		}
 	}
 }

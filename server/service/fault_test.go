@@ -59,7 +59,7 @@ func TestFailedInstall(t *testing.T) {
 	require.DirExists(t, l.dir+"/volumes/alpha/data/main")
 	l.install(build(t, testPackage{ID: "alpha", Port: 18080}))
 	l.healthy("alpha")
-	require.Contains(t, l.get("http://"+serverAddr+":18080/file?path=/data/inits"), "update\nupdate\n")
+	require.Equal(t, "install\nnull\nupdate\n", l.volume("alpha", "inits"), "the failed install left no trace in the kept data")
 }
 
 // A set-up that never ends can be given up.
@@ -277,6 +277,32 @@ func TestDiskFull(t *testing.T) {
 	require.Equal(t, 507, l.call("POST", "/v1/packages:sideload", r, &p))
 	require.Equal(t, problem.CodeDiskFull, p.Code)
 	l.nothingLeft("alpha")
+}
+
+// An update that fills the disk, or would, leaves the old version as it was.
+func TestUpdateDiskFull(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	require.NoError(t, syscall.Mount("tmpfs", l.dir, "tmpfs", 0, "size=220m"))
+	defer syscall.Unmount(l.dir, syscall.MNT_DETACH)
+	l.start()
+	defer l.stop(syscall.SIGINT)
+	l.install(first(t, "alpha", 18080))
+	l.healthy("alpha")
+	page := "http://" + serverAddr + ":18080"
+	asBefore := l.asBefore("alpha", page)
+	big := l.dir + "/volumes/alpha/data/main/big"
+	require.NoError(t, os.WriteFile(big, make([]byte, 100<<20), 0o644))
+	next := build(t, testPackage{ID: "alpha", Port: 18080, Version: "1.1.0:0", Code: map[string]any{"steps": 2, "fault": map[string]string{"2": "fill"}}})
+	p := l.refused(next, 507)
+	require.Equal(t, problem.CodeDiskFull, p.Code)
+	require.Contains(t, p.Detail, "a copy of its data")
+	require.NoError(t, os.Remove(big))
+	asBefore("refused")
+	op := l.finish(l.sideload(next).ID)
+	require.Equal(t, operation.Failed, op.Status)
+	require.Equal(t, problem.CodeDiskFull, op.Problem.Code, "%+v", op.Problem)
+	asBefore("filled")
 }
 
 // containerIP asks the service itself.

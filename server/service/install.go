@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/selfstead/selfstead/patchdb"
 	"github.com/selfstead/selfstead/s9pk"
+	"github.com/selfstead/selfstead/server/api"
 	"github.com/selfstead/selfstead/server/operation"
 	"github.com/selfstead/selfstead/server/problem"
 	"github.com/selfstead/selfstead/server/service/effect"
@@ -37,8 +39,13 @@ type InstallResult struct {
 
 // installing is one install from its first byte on.
 type installing struct {
-	m    *Manager
-	job  *operation.Job
+	m   *Manager
+	job *operation.Job
+
+	options api.SideloadOptions
+	size    int64          // announced, -1 when unknown
+	old     *state.Package // of an update: what is installed
+
 	part string // the file being received
 	file *os.File
 	sv   *s9pk.StreamVerifier
@@ -46,18 +53,20 @@ type installing struct {
 
 	u       *unit // from the proven manifest on
 	bundle  *bundle
+	touch   func() // moves the deadline on
 	archive string // its file name once it is in place
 }
 
-// Sideload installs the package that body holds; size is -1 when unknown. It
+// Sideload installs the package that body holds, or updates the installed one to
+// it; size is -1 when unknown. It
 // returns after the last byte, with the operation that goes on, or with a
 // problem as soon as the bytes show a fault; then nothing is left on disk or in
 // the document.
-func (m *Manager) Sideload(ctx context.Context, body io.Reader, size int64) (operation.Operation, error) {
+func (m *Manager) Sideload(ctx context.Context, body io.Reader, size int64, o api.SideloadOptions) (operation.Operation, error) {
 	if err := m.await(ctx); err != nil {
 		return operation.Operation{}, err
 	}
-	in := &installing{m: m, job: m.ops.Begin("install")}
+	in := &installing{m: m, job: m.ops.Begin("install"), options: o}
 	in.job.Progress("upload", 0, size, operation.Bytes)
 	ctx, cancel := m.bound(ctx)
 	defer cancel()
@@ -71,16 +80,26 @@ func (m *Manager) Sideload(ctx context.Context, body io.Reader, size int64) (ope
 	in.job.Go(func(ctx context.Context) (any, error) {
 		ctx, cancel := m.bound(ctx)
 		defer cancel()
-		result, err := in.install(ctx)
-		if err != nil {
-			in.undo.run(m.log)
-			err = m.installProblem(err)
-			if context.Cause(in.job.Context()) == nil { // not cancelled
-				m.tell(in.u.id, "Installing failed", err)
-			}
-			return nil, err
+		ctx, touch, end := deadline(ctx, m.setUp)
+		defer end()
+		in.touch = touch
+		work, title := in.install, "Installing failed"
+		if in.old != nil {
+			work, title = in.update, "Updating failed"
 		}
-		return result, nil
+		result, err := work(ctx)
+		if err == nil {
+			return result, nil
+		}
+		if context.Cause(ctx) == errSetUp {
+			err = errSetUp
+		}
+		err = m.installProblem(err) // while a full disk still is
+		in.undo.run(m.log)
+		if context.Cause(in.job.Context()) == nil { // not cancelled
+			m.tell(in.u.id, title, err)
+		}
+		return nil, err
 	})
 	return in.job.Operation(), nil
 }
@@ -90,42 +109,29 @@ func (in *installing) install(ctx context.Context) (InstallResult, error) {
 	m, u := in.m, in.u
 	in.job.Progress("install", 1, installSteps, operation.Steps)
 	kept := m.kept(u.id)
-	in.undo.push("data", func(context.Context) error { return m.dir.removePackage(u.id, "", !kept) })
-	u.mu.Lock()
-	u.bundle = in.bundle
-	u.mu.Unlock()
-	version, err := m.dir.dataVersion(u.id)
-	if err != nil {
-		return InstallResult{}, err
-	}
-	kind := initInstall
-	if version != nil {
-		kind = initUpdate
-	}
-	in.undo.push("network", func(ctx context.Context) error { return m.net.SetContainer(ctx, u.id, noAddr, noAddr) })
-	in.job.Progress("install", 2, installSteps, operation.Steps)
-	run, err := u.create(ctx)
-	if err != nil {
-		return InstallResult{}, err
-	}
-	in.undo.push("container", func(ctx context.Context) error {
-		u.setInstance(nil)
-		return run.destroy(ctx)
+	in.undo.push("data", func(context.Context) error {
+		if kept {
+			return m.dir.restore(u.id)
+		}
+		return m.dir.removePackage(u.id, "", true)
 	})
-	u.take(ctx, run)
-	in.job.Progress("init", 0, -1, operation.Steps)
-	report := in.report()
-	run.initProgress.Store(&report)
-	err = run.init(ctx, kind)
-	run.initProgress.Store(nil)
-	if err != nil {
+	if kept {
+		if err := in.keepData(ctx); err != nil {
+			return InstallResult{}, err
+		}
+	}
+	in.job.Progress("install", 2, installSteps, operation.Steps)
+	if err := in.bringUp(ctx, initUpdate); err != nil {
 		return InstallResult{}, err
 	}
 	in.job.Progress("install", 3, installSteps, operation.Steps)
-	if err := m.commit(ctx, u.id); err != nil {
+	if err := m.commit(ctx, u.id, in.job.ID()); err != nil {
 		return InstallResult{}, err
 	}
 	in.undo = undoStack{} // it is installed
+	if err := m.dir.dropSnapshot(u.id); err != nil {
+		m.log.Warn("the snapshot stays until the next start", "package", u.id, "err", err)
+	}
 	in.job.Progress("install", installSteps, installSteps, operation.Steps)
 	m.log.Info("installed", "package", u.id, "version", in.bundle.Manifest.Version.String())
 	u.settle()
@@ -136,7 +142,7 @@ func (in *installing) install(ctx context.Context) (InstallResult, error) {
 }
 
 // commit makes the package installed, to run unless a task must come first.
-func (m *Manager) commit(ctx context.Context, id string) error {
+func (m *Manager) commit(ctx context.Context, id, operation string) error {
 	_, err := m.db.Update(ctx, func(tx *patchdb.Tx) error {
 		if err := tx.Put(state.PackagePointer(id, "stateInfo", "state"), status.Installed); err != nil {
 			return err
@@ -146,13 +152,7 @@ func (m *Manager) commit(ctx context.Context, id string) error {
 				return err
 			}
 		}
-		err := eachTask(tx, id, "", func(owner, name string, e task.Entry) error {
-			if owner == id && !tx.Exists(state.PackagePointer(id, "actions", e.Task.ActionID)) {
-				return tx.Remove(state.PackagePointer(owner, "tasks", name))
-			}
-			return nil
-		})
-		if err != nil {
+		if err := errors.Join(tx.PutAll(patchdb.Join(keepPointer(id), "done"), operation), dropOldTasks(tx, id)); err != nil {
 			return err
 		}
 		first, err := blocking(tx, id)
@@ -171,9 +171,20 @@ func (m *Manager) commit(ctx context.Context, id string) error {
 	return nil
 }
 
+// dropOldTasks removes the package's tasks on actions of its own that are gone.
+func dropOldTasks(tx *patchdb.Tx, id string) error {
+	return eachTask(tx, id, "", func(owner, name string, e task.Entry) error {
+		if owner == id && !tx.Exists(state.PackagePointer(id, "actions", e.Task.ActionID)) {
+			return tx.Remove(state.PackagePointer(owner, "tasks", name))
+		}
+		return nil
+	})
+}
+
 // report turns a service's own progress into the operation's.
 func (in *installing) report() func(json.RawMessage) {
 	return func(raw json.RawMessage) {
+		in.touch()
 		var full struct {
 			Overall json.RawMessage `json:"overall"`
 		}
@@ -225,7 +236,8 @@ func (m *Manager) installProblem(err error) error {
 	if full := m.room(0); full != nil && strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
 		return problem.From(full).Because(err)
 	}
-	if isCodeFault(err) {
+	var said *problem.Problem
+	if !errors.As(err, &said) && isCodeFault(err) {
 		e := errorData(err)
 		return problem.New(422, "init-failed", "the package's own set-up failed: "+strings.TrimPrefix(e.Details, "Error: ")).Because(err)
 	}

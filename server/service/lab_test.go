@@ -107,9 +107,10 @@ func serveLab(dir string) error {
 	if err != nil {
 		return err
 	}
-	ops := operation.New(operation.Options{Logger: log})
+	ops := operation.New(operation.Options{Logger: log, Store: operation.InDocument(db)})
+	setUp, _ := time.ParseDuration(os.Getenv("SERVICE_SETUP_LIMIT"))
 	m, err := service.New(service.Deps{
-		DB: db, Runtime: rt, Network: netroom, Operations: ops, Dir: dir, Arch: arch(), Issuer: root, Logger: log,
+		DB: db, Runtime: rt, Network: netroom, Operations: ops, Dir: dir, Arch: arch(), Issuer: root, Logger: log, SetUpLimit: setUp,
 		Layers: func(context.Context) ([]lxcrt.Layer, error) {
 			return []lxcrt.Layer{{Path: layer}, {Path: os.Getenv("STEAD_BASE")}}, nil
 		},
@@ -297,7 +298,7 @@ func (l *lab) call(method, path string, body io.Reader, into any) int {
 	require.NoError(l.t, err)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
-		if strings.HasSuffix(path, ":sideload") {
+		if strings.Contains(path, ":sideload") {
 			req.Header.Set("Content-Type", "application/octet-stream")
 		}
 	}
@@ -441,6 +442,7 @@ type testPackage struct {
 	Code        map[string]any // what the bundle's code finds in `test`
 	Manifest    func(*s9pk.Manifest)
 	Files       map[string][]byte
+	Key         s9pk.Signer
 }
 
 var built struct {
@@ -487,7 +489,7 @@ func build(t testing.TB, p testPackage) []byte {
 	for k, v := range p.Files {
 		files[k] = v
 	}
-	return s9pktest.Build(t, s9pktest.Spec{ID: p.ID, Version: p.Version, Arch: []string{arch()}, Files: files, Manifest: p.Manifest})
+	return s9pktest.Build(t, s9pktest.Spec{Key: p.Key, ID: p.ID, Version: p.Version, Arch: []string{arch()}, Files: files, Manifest: p.Manifest})
 }
 
 func squash(t testing.TB, dir string) []byte {

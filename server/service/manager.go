@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,10 @@ type Deps struct {
 	Arch   string       // "x86_64" or "aarch64"
 	Issuer Issuer       // of certificates; nil: services get none
 	Logger *slog.Logger // nil means silent
+
+	// SetUpLimit is how long a package may set itself up, at an install or an
+	// update, without a word of progress; 0 means an hour.
+	SetUpLimit time.Duration
 }
 
 // Manager runs the packages. It is safe to share.
@@ -47,6 +52,7 @@ type Manager struct {
 	arch   string
 	issuer Issuer
 	log    *slog.Logger
+	setUp  time.Duration
 	watch  *watchers[*instance]
 
 	edgeMu    sync.Mutex
@@ -88,7 +94,7 @@ func New(d Deps) (*Manager, error) {
 	}
 	m := &Manager{
 		db: d.DB, rt: d.Runtime, net: netRoom{d.Network}, ops: d.Operations, dir: layout(d.Dir), layers: d.Layers,
-		arch: d.Arch, issuer: d.Issuer, log: log,
+		arch: d.Arch, issuer: d.Issuer, log: log, setUp: cmp.Or(d.SetUpLimit, setUpLimit),
 		watch: newWatchers[*instance](), units: map[string]*unit{}, renewals: map[patchdb.Pointer]*time.Timer{}, up: make(chan struct{}),
 	}
 	m.ctx, m.halt = context.WithCancelCause(context.Background())
@@ -238,6 +244,7 @@ func (u *unit) close(ctx context.Context, stop bool) error {
 		return fmt.Errorf("service: %s is still being worked on: %w", u.id, err)
 	}
 	defer u.release()
+	u.halt() // whoever held it may have gone on
 	run := u.instance()
 	if run == nil {
 		return nil

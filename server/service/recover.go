@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"github.com/selfstead/selfstead/lxcrt"
 	"github.com/selfstead/selfstead/lxcrt/guest/node"
 	"github.com/selfstead/selfstead/patchdb"
+	"github.com/selfstead/selfstead/server/operation"
 	"github.com/selfstead/selfstead/server/service/status"
 	"github.com/selfstead/selfstead/server/state"
 )
@@ -34,7 +36,7 @@ func (m *Manager) Start(ctx context.Context) error {
 	}
 	alive := map[string]bool{}
 	for id, p := range packages {
-		if p.StateInfo.State != status.Installing {
+		if p.StateInfo.State != status.Installing && p.StateInfo.State != status.Updating {
 			alive[services[id].Container] = true
 		}
 	}
@@ -42,12 +44,30 @@ func (m *Manager) Start(ctx context.Context) error {
 		return err
 	}
 	for _, id := range sortedKeys(packages) {
-		if packages[id].StateInfo.State == status.Installing {
+		switch packages[id].StateInfo.State {
+		case status.Installing:
 			m.log.Info("an install was cut off and is taken back", "package", id)
 			if err := m.unwind(ctx, id); err != nil {
 				return err
 			}
 			delete(packages, id)
+			m.interrupted(id)
+		case status.Updating:
+			m.log.Info("an update was cut off and is taken back", "package", id)
+			if err := m.takeBack(ctx, id); err != nil {
+				return err
+			}
+			if packages[id], err = patchdb.Get[state.Package](m.db, state.PackagePointer(id)); err != nil {
+				return err
+			}
+			m.interrupted(id)
+		case status.Installed:
+			if err := m.dir.dropSnapshot(id); err != nil {
+				m.log.Warn("a snapshot stays", "package", id, "err", err)
+			}
+			if job := m.ops.Resume(id); job != nil { // cut off before or after it mattered
+				m.outcome(job, packages[id], services[id])
+			}
 		}
 	}
 	if err := m.sweep(packages); err != nil {
@@ -78,13 +98,41 @@ func (m *Manager) Start(ctx context.Context) error {
 	if err := m.net.Sync(ctx); err != nil {
 		return err
 	}
+	m.ops.SettleInterrupted(func(op operation.Operation) bool {
+		_, there := packages[op.Package]
+		return op.Kind == "uninstall" && !there
+	})
 	close(m.up)
 	return nil
 }
 
+// interrupted ends the operation of a package whose work was cut off and is
+// taken back.
+func (m *Manager) interrupted(id string) {
+	if job := m.ops.Resume(id); job != nil {
+		job.Finish(nil, operation.Interrupted())
+	}
+}
+
+// outcome ends the operation of a package that is installed now: it had done
+// its work when it was cut off, or not begun.
+func (m *Manager) outcome(job *operation.Job, p state.Package, keep state.ServiceKeep) {
+	if keep.Done != job.ID() {
+		job.Finish(nil, operation.Interrupted())
+		return
+	}
+	var have heading
+	_ = json.Unmarshal(p.StateInfo.Manifest, &have)
+	job.Finish(InstallResult{PackageID: job.Operation().Package, Version: have.Version}, nil)
+}
+
 // unwind takes back an install that was cut off.
 func (m *Manager) unwind(ctx context.Context, id string) error {
-	if err := m.dir.removePackage(id, "", !m.kept(id)); err != nil {
+	if m.kept(id) {
+		if err := m.dir.restore(id); err != nil {
+			return err
+		}
+	} else if err := m.dir.removePackage(id, "", true); err != nil {
 		return err
 	}
 	return m.forget(ctx, id, false)
@@ -234,8 +282,11 @@ func (u *unit) matchRuntime(ctx context.Context, run *instance, s runtimeStatus)
 // has been told that it goes.
 func (m *Manager) finishRemoval(u *unit) {
 	m.log.Info("a removal was cut off and is finished", "package", u.id)
-	job := m.ops.Begin("uninstall")
-	job.SetPackage(u.id)
+	job := m.ops.Resume(u.id)
+	if job == nil {
+		job = m.ops.Begin("uninstall")
+		job.SetPackage(u.id)
+	}
 	job.Go(func(ctx context.Context) (any, error) {
 		if err := u.hold(ctx); err != nil {
 			return nil, err

@@ -142,7 +142,11 @@ func (m *Manager) forget(ctx context.Context, id string, data bool) error {
 				return err
 			}
 		}
-		for _, at := range []patchdb.Pointer{keepPointer(id), effect.CallsPointer(id)} {
+		gone := []patchdb.Pointer{keepPointer(id), effect.CallsPointer(id)}
+		if !tx.Exists(patchdb.Join(state.PrivatePointer("keptData"), id)) {
+			gone = append(gone, signerPointer(id)) // with the data its owner's trust in a signer goes
+		}
+		for _, at := range gone {
 			if tx.Exists(at) {
 				if err := tx.Remove(at); err != nil {
 					return err

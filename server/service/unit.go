@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/selfstead/selfstead/patchdb"
 	"github.com/selfstead/selfstead/server/service/effect"
@@ -25,6 +26,8 @@ type unit struct {
 	stay  chan struct{} // closed once the package is installed, or will never be
 	stayO sync.Once
 	runs  runLock // one action at a time
+
+	updating atomic.Bool // an upload is to update it
 
 	limiting sync.Mutex // limits and what has them change together
 

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ import (
 // receive takes the bytes in and proves them on the way.
 func (in *installing) receive(ctx context.Context, body io.Reader, size int64) (err error) {
 	m := in.m
+	in.size = size
 	if err := m.room(size); err != nil {
 		return err
 	}
@@ -137,11 +139,21 @@ func (in *installing) claim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if u := m.unit(mf.ID); u != nil {
+		return in.claimUpdate(u)
+	}
+	if err := m.checkSigner(mf.ID, "", in.signer(), in.options.AcceptSigner); err != nil {
+		return err
+	}
+	data, err := m.dir.dataVersion(mf.ID)
+	if err != nil {
+		return err
+	}
+	if err := checkKept(data, mf); err != nil {
+		return err
+	}
 	u := m.newUnit(mf.ID)
 	if err := m.add(u); err != nil {
-		if p, perr := patchdb.Get[state.Package](m.db, state.PackagePointer(mf.ID)); perr == nil {
-			return taken(mf, p)
-		}
 		return err
 	}
 	<-u.life // ours until the install has ended
@@ -190,11 +202,17 @@ func taken(mf *s9pk.Manifest, p state.Package) error {
 	switch {
 	case p.StateInfo.State != status.Installed:
 		return problem.Newf(409, problem.CodeBusy, "package %s is %s", mf.ID, p.StateInfo.State)
-	case have.Version == mf.Version.String():
-		return problem.Newf(409, problem.CodeAlreadyInstalled, "package %s %s is already installed", mf.ID, have.Version)
 	}
-	return problem.Newf(409, problem.CodeAlreadyInstalled, "package %s is already installed in version %s; remove it first to install %s (soft keeps its data)",
-		mf.ID, have.Version, mf.Version.String()).WithFix("DELETE", "/v1/packages/"+mf.ID+"?soft=true", "removes the package and keeps its data")
+	return problem.Newf(409, problem.CodeAlreadyInstalled, "package %s %s is already installed", mf.ID, have.Version).
+		WithFix("POST", "/v1/packages:sideload?reinstall=true", "the same file again, to install this version once more over its data")
+}
+
+// signer is who signed the file that is coming in, hex.
+func (in *installing) signer() string {
+	if h := in.sv.Header(); h != nil {
+		return hex.EncodeToString(h.Signer)
+	}
+	return ""
 }
 
 // place reads the proven archive and gives it its name.
@@ -213,7 +231,17 @@ func (in *installing) place(ctx context.Context) error {
 	if in.bundle, err = readBundle(ctx, a, m.dir.archive(in.archive), m.arch); err != nil {
 		return err
 	}
+	if in.old != nil {
+		if in.archive == in.old.S9pk {
+			in.archive = otherName(in.archive)
+			in.bundle.Path = m.dir.archive(in.archive)
+		}
+		return in.rename()
+	}
 	_, err = m.db.Update(ctx, func(tx *patchdb.Tx) error {
+		if err := tx.PutAll(signerPointer(in.u.id), in.bundle.Signer); err != nil {
+			return err
+		}
 		for name, v := range map[string]any{"s9pk": in.archive, "icon": in.bundle.Icon, "developerKey": in.bundle.Signer} {
 			if err := tx.Put(state.PackagePointer(in.u.id, name), v); err != nil {
 				return err
@@ -224,6 +252,12 @@ func (in *installing) place(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return in.rename()
+}
+
+// rename puts the received file where archives are.
+func (in *installing) rename() error {
+	m := in.m
 	in.undo.push("archive", func(context.Context) error { return m.dir.removePackage(in.u.id, in.archive, false) })
 	if err := os.Rename(in.part, m.dir.archive(in.archive)); err != nil {
 		return fmt.Errorf("service: archive: %w", err)
@@ -246,6 +280,18 @@ func (m *Manager) room(size int64) error {
 		return problem.Newf(507, problem.CodeDiskFull, "the disk of the server's folder is full: %d bytes are free, and %d stay for the server", free, int64(diskReserve))
 	case size > free-diskReserve:
 		return problem.Newf(507, problem.CodeDiskFull, "the upload of %d bytes does not fit: %d bytes are free, of which %d stay for the server", size, free, int64(diskReserve))
+	}
+	return nil
+}
+
+// roomFor refuses work that takes more disk than there is.
+func (m *Manager) roomFor(what string, size int64) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(m.dir.volumes(), &fs); err != nil {
+		return fmt.Errorf("service: free space: %w", err)
+	}
+	if free := int64(fs.Bavail) * fs.Bsize; size > 0 && size > free-diskReserve {
+		return problem.Newf(507, problem.CodeDiskFull, "%s take %d bytes: %d bytes are free, of which %d stay for the server", what, size, free, int64(diskReserve))
 	}
 	return nil
 }

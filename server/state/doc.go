@@ -9,6 +9,7 @@
 package state
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/selfstead/selfstead/patchdb"
@@ -55,6 +56,10 @@ type PrivatePart struct {
 	Notifications []Notification       `json:"notifications"` // oldest first
 
 	SMTP *SMTP `json:"smtp,omitempty"`
+
+	Signers    map[string]string          `json:"signers,omitempty"`    // key: package id; hex, who signed its first install, for as long as it or its data is there
+	Updates    map[string]Package         `json:"updates,omitempty"`    // what packages were before the update that is under way
+	Operations map[string]json.RawMessage `json:"operations,omitempty"` // long work, that of earlier processes too
 }
 
 // New is the document of a server that has just been set up.

@@ -43,15 +43,23 @@ const (
 	StateRunning    = "running"
 	StateStopping   = "stopping"
 	StateRestarting = "restarting"
+	StateUpdating   = "updating" // to another version; the old one comes back if that fails
 	StateRemoving   = "removing"
 	StateFailed     = "failed" // its code does not load; statusInfo.error says why; restart tries again
 )
 
-// StateInfo is the install state of StartOS's model: "installing",
-// "installed", "removing".
+// StateInfo is the install state of StartOS's model: "installing", "updating",
+// "installed", "removing". While updating, Manifest is the old version's.
 type StateInfo struct {
-	State    string          `json:"state"`
-	Manifest json.RawMessage `json:"manifest"`
+	State          string          `json:"state"`
+	Manifest       json.RawMessage `json:"manifest"`
+	S9pk           string          `json:"s9pk,omitempty"`           // while updating: the new archive's file name
+	InstallingInfo *InstallingInfo `json:"installingInfo,omitempty"` // while updating
+}
+
+// InstallingInfo is what is on its way in.
+type InstallingInfo struct {
+	NewManifest json.RawMessage `json:"newManifest"`
 }
 
 // StatusInfo is what effects read and write of a service's run state.

@@ -49,6 +49,8 @@ type ServiceKeep struct {
 	Addr4     string `json:"addr4"`     // the container's addresses
 	Addr6     string `json:"addr6"`
 	KeepData  bool   `json:"keepData"` // while removing: volumes and logs stay
+
+	Done string `json:"done,omitempty"` // the operation that brought the version that is installed
 }
 
 // Notification is one message to the owner (StartOS data model).

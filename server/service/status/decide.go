@@ -96,6 +96,8 @@ func Word(p state.Package) string {
 	switch {
 	case p.StateInfo.State == Installing:
 		return state.StateInstalling
+	case p.StateInfo.State == Updating:
+		return state.StateUpdating
 	case p.StateInfo.State == Removing:
 		return state.StateRemoving
 	case s.Error != nil:
@@ -115,6 +117,7 @@ func Word(p state.Package) string {
 // The values of StateInfo.State.
 const (
 	Installing = "installing"
+	Updating   = "updating"
 	Installed  = "installed"
 	Removing   = "removing"
 )

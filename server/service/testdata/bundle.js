@@ -29,7 +29,22 @@ exports.init = async ({ effects, kind }) => {
   }
   if (test.slowInit) await new Promise(done => setTimeout(done, test.slowInit))
   const version = await effects.getDataVersion()
-  if (version === null) await effects.setDataVersion({ version: test.version })
+  for (let step = 1; kind === 'update' && step <= (test.steps || 0); step++) {
+    await fs.writeFile(`${volume}/ledger`, `step ${step} of ${test.version}\n`)
+    await fs.rm(`${volume}/old${step}`, { force: true })
+    const fault = (test.fault || {})[step]
+    if (fault === 'throw') throw new Error(`step ${step} says no`)
+    if (fault === 'exit') process.exit(1)
+    if (fault === 'kill') process.kill(process.pid, 'SIGKILL')
+    if (fault === 'hang') await new Promise(() => setInterval(() => {}, 1000))
+    if (fault === 'fill') await fs.writeFile(`${volume}/filler`, Buffer.alloc(512 << 20, 1))
+    await effects.setDataVersion({ version: `${test.version}` })
+  }
+  if (version !== test.version) await effects.setDataVersion({ version: test.version })
+  if (kind === 'install' && test.ledger) {
+    await fs.writeFile(`${volume}/ledger`, test.ledger)
+    for (let i = 1; i < 4; i++) await fs.writeFile(`${volume}/old${i}`, 'old\n')
+  }
   await effects.bind({ id: 'ui-multi', internalPort: 8080, preferredExternalPort: test.port, addSsl: null, secure: null, stack: 'x' })
   await effects.exportServiceInterface({
     id: 'ui', name: 'UI', description: 'The page', masked: false, type: 'ui',
@@ -143,6 +158,12 @@ exports.main = async ({ effects }) => ({
 })
 
 exports.uninit = async ({ effects, target }) => {
+  if (target !== null) {
+    await fs.appendFile(`${volume}/leaves`, `${test.version} to ${target}\n`)
+    if (test.leaveFault === 'throw') throw new Error('leave says no')
+    if (test.leaveFault === 'exit') process.exit(1)
+    if (test.leaveMoves) await effects.setDataVersion({ version: String(target) })
+  }
   if (target === null) {
     await fs.appendFile(`${volume}/uninits`, 'uninit\n')
     if (test.slowUninit) await new Promise(done => setTimeout(done, test.slowUninit))
