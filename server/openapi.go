@@ -22,6 +22,8 @@ const (
 	tagActions    = "Actions"
 	tagNetwork    = "Network"
 	tagSystem     = "System"
+
+	tagNotifications = "Notifications"
 )
 
 // humaConfig is the frame of the OpenAPI document. Formats is JSON alone, and
@@ -60,6 +62,7 @@ func (s *Server) humaConfig() huma.Config {
 				{Name: tagLogs, Description: "What services print."},
 				{Name: tagActions, Description: "What services offer to do, and ask for."},
 				{Name: tagNetwork, Description: "Published ports and certificates."},
+				{Name: tagNotifications, Description: "Messages to the owner, and where they are sent to."},
 				{Name: tagSystem, Description: "The server program and its machine."},
 			},
 		},

@@ -22,6 +22,7 @@ type requestInfo struct {
 	id     string
 	method string
 	path   string
+	query  string
 	from   netip.Addr // the client; invalid on a local listener
 	local  bool
 	tls    bool
@@ -43,7 +44,7 @@ func (s *Server) outer(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		local, _ := r.Context().Value(localKey{}).(bool)
 		req := requestInfo{
-			id: strings.ToLower(rand.Text()[:16]), method: r.Method, path: r.URL.Path,
+			id: strings.ToLower(rand.Text()[:16]), method: r.Method, path: r.URL.Path, query: r.URL.RawQuery,
 			local: local, tls: r.TLS != nil, agent: r.UserAgent(),
 		}
 		if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil && !local {

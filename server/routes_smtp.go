@@ -51,6 +51,44 @@ func (s *Server) smtpRoutes() {
 		})
 		return nil, err
 	})
+	if s.deps.Notifications != nil {
+		s.smtpTestRoute()
+	}
+}
+
+// smtpTestRoute sends a mail.
+func (s *Server) smtpTestRoute() {
+	type testInput struct{ Body api.SMTPTest }
+	add(s, huma.Operation{
+		OperationID: "test-smtp", Method: http.MethodPost, Path: "/v1/system/smtp:test", Tags: []string{tagSystem}, DefaultStatus: http.StatusNoContent,
+		Errors:  []int{http.StatusNotFound, http.StatusBadGateway},
+		Summary: "Try an outgoing mail server", Description: "Sends one mail and answers once the server has taken it. Always with TLS.",
+	}, func(ctx context.Context, in *testInput) (*nothing, error) {
+		if _, err := mail.ParseAddress(in.Body.To); err != nil {
+			return nil, problem.New(http.StatusUnprocessableEntity, problem.CodeInvalid, "that is no mail address").WithField("body.to", "expected an address", in.Body.To)
+		}
+		v, err := patchdb.Get[state.SMTP](s.deps.DB, state.SMTPPointer)
+		missing := errors.Is(err, fs.ErrNotExist)
+		if err != nil && !missing {
+			return nil, err
+		}
+		if c := in.Body.Server; c != nil {
+			was := v
+			v = state.SMTP{Host: c.Host, Port: c.Port, From: c.From, Username: c.Username, Password: c.Password, Security: c.Security}
+			if _, err := mail.ParseAddress(c.From); err != nil {
+				return nil, problem.New(http.StatusUnprocessableEntity, problem.CodeInvalid, "the sender is no mail address").WithField("body.server.from", "expected an address", c.From)
+			}
+			if v.Password == nil && was.Host == v.Host && was.Port == v.Port && was.Username == v.Username {
+				v.Password = was.Password
+			}
+			if v.Password != nil && *v.Password == "" {
+				v.Password = nil
+			}
+		} else if missing {
+			return nil, problem.NotFound("outgoing mail server", "set").WithFix(http.MethodPut, "/v1/system/smtp", "set the outgoing mail server")
+		}
+		return nil, s.deps.Notifications.Test(ctx, v, in.Body.To)
+	})
 }
 
 func (s *Server) setSMTP(ctx context.Context, in api.SMTPChange) (state.SMTP, error) {
@@ -72,5 +110,8 @@ func (s *Server) setSMTP(ctx context.Context, in api.SMTPChange) (state.SMTP, er
 		}
 		return tx.PutAll(state.SMTPInfoPointer, v.Info())
 	})
+	if err == nil && s.deps.Notifications != nil {
+		s.deps.Notifications.Retry()
+	}
 	return v, err
 }

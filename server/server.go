@@ -21,6 +21,7 @@ import (
 	"github.com/selfstead/selfstead/server/api"
 	"github.com/selfstead/selfstead/server/authority"
 	"github.com/selfstead/selfstead/server/journal"
+	"github.com/selfstead/selfstead/server/notification"
 	"github.com/selfstead/selfstead/server/operation"
 )
 
@@ -62,6 +63,8 @@ type Deps struct {
 	Services   Services
 	Forwards   func() []api.Forward // what nat has in the kernel now
 	Authority  *authority.Authority // nil: no root certificate to offer
+
+	Notifications *notification.Manager // nil: the routes are left out
 }
 
 // Options tunes New. The zero value suits tests.
@@ -139,6 +142,7 @@ func (s *Server) routes() {
 	s.networkRoutes()
 	s.systemRoutes()
 	s.smtpRoutes()
+	s.notificationRoutes()
 }
 
 // Handler serves the API; local says that only the server's own user can reach

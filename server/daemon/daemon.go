@@ -23,6 +23,7 @@ import (
 	"github.com/selfstead/selfstead/server/authority"
 	"github.com/selfstead/selfstead/server/embedded"
 	"github.com/selfstead/selfstead/server/network"
+	"github.com/selfstead/selfstead/server/notification"
 	"github.com/selfstead/selfstead/server/operation"
 	"github.com/selfstead/selfstead/server/problem"
 	"github.com/selfstead/selfstead/server/service"
@@ -63,6 +64,7 @@ type Daemon struct {
 	services *service.Manager
 	base     *embedded.Base
 	server   *server.Server
+	notes    *notification.Manager
 
 	tcp, socket net.Listener
 	scheme      string
@@ -103,6 +105,7 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 	}
 	d.server = server.New(server.Deps{
 		DB: d.db, Operations: d.ops, Account: d.account, Services: d.services, Forwards: d.network.Forwards, Authority: d.root,
+		Notifications: d.notes,
 	}, server.Options{
 		Version: o.Version, Architecture: architecture(), Power: d.end, Ready: d.isReady, Logger: d.log,
 	})
@@ -192,6 +195,8 @@ func (d *Daemon) openRooms(ctx context.Context) error {
 	}
 	d.push(func() { d.warn("network", d.network.Close()) })
 	d.ops = operation.New(operation.Options{Logger: d.log, Store: operation.InDocument(d.db)})
+	d.notes = notification.New(notification.Options{DB: d.db, Logger: d.log})
+	d.push(func() { d.notes.Close() }) //nolint:errcheck // it has none
 	d.base = embedded.NewBase(embedded.BaseOptions{
 		Dir: filepath.Join(d.o.Dir, "base"), Given: d.o.BaseImage, Beside: d.o.BaseCaches, Logger: d.log,
 	})
@@ -241,6 +246,9 @@ func (d *Daemon) Serve(ctx context.Context) error {
 	if err := d.services.Start(ctx); err != nil {
 		return fmt.Errorf("daemon: %w", err)
 	}
+	if err := d.notes.Start(ctx); err != nil {
+		return fmt.Errorf("daemon: %w", err)
+	}
 	d.ready.Store(true)
 	return nil
 }
@@ -284,7 +292,7 @@ func (d *Daemon) close(ctx context.Context, stop bool) error {
 	d.ready.Store(false)
 	errs := []error{ignoreEnd(ctx, d.server.Shutdown(ctx))}
 	d.serving.Wait()
-	errs = append(errs, d.services.Close(ctx, stop), ignoreEnd(ctx, d.ops.Close(ctx)), d.network.Close())
+	errs = append(errs, d.services.Close(ctx, stop), ignoreEnd(ctx, d.ops.Close(ctx)), d.notes.Close(), d.network.Close())
 	if stop {
 		errs = append(errs, d.nat.CleanUp(context.WithoutCancel(ctx)))
 	}

@@ -55,6 +55,9 @@ type PrivatePart struct {
 	KeptData      map[string]time.Time `json:"keptData"`      // packages removed without their volumes, and when
 	Notifications []Notification       `json:"notifications"` // oldest first
 
+	LastNotification uint32    `json:"lastNotification,omitempty"` // id that was given last
+	Delivery         *Delivery `json:"delivery,omitempty"`
+
 	SMTP *SMTP `json:"smtp,omitempty"`
 
 	Signers    map[string]string          `json:"signers,omitempty"`    // key: package id; hex, who signed its first install, for as long as it or its data is there

@@ -448,7 +448,7 @@ func TestSystem(t *testing.T) {
 	list, err := patchdb.Get[[]state.Notification](b.db, "/private/notifications")
 	require.NoError(t, err)
 	require.Len(t, list, 2)
-	require.Equal(t, []any{uint32(0), nil, uint32(1), uint32(2), "# x"}, []any{list[0].Code, list[0].Data, list[1].ID, list[1].Code, list[1].Data})
+	require.Equal(t, []any{uint32(0), nil, uint32(2), uint32(2), "# x"}, []any{list[0].Code, list[0].Data, list[1].ID, list[1].Code, list[1].Data})
 	count, err := patchdb.Get[int](b.db, "/public/serverInfo/unreadNotificationCount")
 	require.NoError(t, err)
 	require.Equal(t, 2, count)

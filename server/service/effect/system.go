@@ -4,9 +4,9 @@ import (
 	"context"
 	"runtime/debug"
 	"slices"
-	"time"
 
 	"github.com/selfstead/selfstead/patchdb"
+	"github.com/selfstead/selfstead/server/notification"
 	"github.com/selfstead/selfstead/server/state"
 )
 
@@ -59,9 +59,6 @@ func getKey(ctx context.Context, h *Handler, p certificateParams) (any, error) {
 	return h.Host.Key(ctx, p.Hostnames, p.Algorithm)
 }
 
-// maxNotifications is how many notifications are kept; the oldest go first.
-const maxNotifications = 500
-
 func createNotification(ctx context.Context, h *Handler, p struct {
 	Level   string  `json:"level"`
 	Title   string  `json:"title"`
@@ -83,27 +80,8 @@ func createNotification(ctx context.Context, h *Handler, p struct {
 
 // Notify adds a notification, giving it its id and time.
 func Notify(tx *patchdb.Tx, n state.Notification) error {
-	at := state.PrivatePointer("notifications")
-	list, err := patchdb.TxGet[[]state.Notification](tx, at)
-	if err != nil && tx.Exists(at) {
-		return err
-	}
-	n.CreatedAt = time.Now().UTC()
-	for _, old := range list {
-		n.ID = max(n.ID, old.ID+1)
-	}
-	list = append(list, n)
-	list = list[max(0, len(list)-maxNotifications):]
-	unread := 0
-	for _, old := range list {
-		if !old.Seen {
-			unread++
-		}
-	}
-	if err := tx.PutAll(at, list); err != nil {
-		return err
-	}
-	return tx.PutAll(patchdb.Join(state.ServerInfo, "unreadNotificationCount"), unread)
+	_, err := notification.Add(tx, n)
+	return err
 }
 
 // gitInfo is the commit that the server was built from, "unknown" when the
