@@ -97,9 +97,8 @@ comma    := ,
 VM_SUITE := $(shell . /etc/os-release 2>/dev/null; echo $${VERSION_CODENAME:-bookworm})
 VM_HAS   := cgroup2,apparmor,wireguard,psi$(if $(filter bookworm,$(VM_SUITE)),$(comma)linux6.1)
 # What no kernel changes is left out: a translated machine is five to ten times
-# slower than this one. TestSuite/escapes is left out since it puts a volume on
-# tmpfs, which Linux 6.1 cannot id-map.
-VM_TESTS ?= './lxcrt=^(TestExpected|TestSuite)$$!TestSuite/(events|exit|refused|exec|terminal|upper_size|edges|leftovers|bridge|escapes)$$' \
+# slower than this one.
+VM_TESTS ?= './lxcrt=^(TestExpected|TestSuite)$$!TestSuite/(events|exit|refused|exec|terminal|upper_size|edges|leftovers|bridge)$$' \
 	./nat/wg './nat=^TestHairpin(WireGuard)?$$/netfilter_true$$'
 
 vm: vm-image

@@ -233,6 +233,9 @@ func (b *builder) mount(ctx context.Context, m Mount, lock bool) (int, error) {
 	}
 	if err := setTree(tree, recursive, attrs, userns); err != nil {
 		unix.Close(tree)
+		if m.Source != "" {
+			err = fmt.Errorf("source %s: %w", m.Source, err)
+		}
 		return -1, err
 	}
 	if !lock || attrs == 0 {

@@ -94,15 +94,39 @@ func setTree(tree int, recursive bool, attrs uint64, userns *os.File) error {
 	if recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	if err := unix.MountSetattr(tree, "", flags, &attr); err != nil {
-		what := "mount attributes"
-		if userns != nil {
-			what = "id-mapped mount"
-		}
-		return fmt.Errorf("%s: %w", what, err)
+	err := unix.MountSetattr(tree, "", flags, &attr)
+	switch {
+	case err == nil:
+		return nil
+	case userns == nil:
+		return fmt.Errorf("mount attributes: %w", err)
+	case err == unix.EINVAL:
+		return fmt.Errorf("id-mapped mount: this kernel has none of the file system %s: %w: %w", fsName(tree), ErrNotSupported, err)
 	}
-	return nil
+	return fmt.Errorf("id-mapped mount: %w", err)
 }
+
+// fsName says what file system an open file stands on: the names of those that
+// somebody may take a source from and that some kernels do not id-map.
+func fsName(fd int) string {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(fd, &st); err != nil {
+		return "of that source"
+	}
+	magic := uint32(st.Type)
+	if name := fsNames[magic]; name != "" {
+		return name
+	}
+	return fmt.Sprintf("with the magic %#x", magic)
+}
+
+var fsNames = map[uint32]string{
+	unix.TMPFS_MAGIC: "tmpfs", unix.SQUASHFS_MAGIC: "squashfs", unix.OVERLAYFS_SUPER_MAGIC: "overlay", unix.FUSE_SUPER_MAGIC: "fuse",
+	unix.NFS_SUPER_MAGIC: "nfs", unix.SMB2_SUPER_MAGIC: "cifs", unix.V9FS_MAGIC: "9p", unix.CEPH_SUPER_MAGIC: "ceph",
+	unix.ISOFS_SUPER_MAGIC: "iso9660", unix.PROC_SUPER_MAGIC: "proc", unix.SYSFS_MAGIC: "sysfs", zfsMagic: "zfs",
+}
+
+const zfsMagic = 0x2fc12fc1 // not in the kernel's tree
 
 // attach puts a tree on the place that an O_PATH descriptor names.
 func attach(tree, target int) error {

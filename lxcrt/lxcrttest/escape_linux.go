@@ -25,6 +25,7 @@ var hostSettings = []string{
 }
 
 func testEscapes(t *testing.T, f Factory) {
+	Need(t, "mkfs.ext4", "setpriv")
 	l := f(t)
 	c, other := l.Start(l.Spec("")), l.Start(l.Spec(""))
 	before := map[string]string{}
@@ -89,7 +90,14 @@ func testEscapes(t *testing.T, f Factory) {
 	must(t, c.Mount(Context(t), volume))
 	must(t, c.Unmount(Context(t), volume.Target))
 	must(t, os.Chmod(open, 0o755))
-	must(t, unix.Mount("tmpfs", open, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"))
+	disk := filepath.Join(t.TempDir(), "volumes.ext4") // which every kernel id-maps
+	for _, argv := range [][]string{
+		{"truncate", "-s", "16M", disk}, {"mkfs.ext4", "-q", "-F", disk}, {"mount", "-o", "loop,nosuid,nodev", disk, open},
+	} {
+		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v: %s", argv, err, out)
+		}
+	}
 	defer func() { _ = unix.Unmount(open, unix.MNT_DETACH) }()
 	must(t, c.Mount(Context(t), volume))
 	MustSh(t, c, "cp /bin/busybox /media/v/suid && chmod 4755 /media/v/suid")

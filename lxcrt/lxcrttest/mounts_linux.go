@@ -57,6 +57,12 @@ func testMounts(t *testing.T, f Factory) {
 	// Without a map the host's ids show: nobody, here.
 	must(t, c.Mount(ctx, lxcrt.Mount{Target: "/media/plain", Kind: lxcrt.MountBind, Source: vol}))
 	equal(t, MustSh(t, c, "stat -c %u /media/plain/alice"), "65534")
+	// A file system that no kernel id-maps is named.
+	err := c.Mount(ctx, lxcrt.Mount{Target: "/media/plain", Kind: lxcrt.MountBind, Source: "/proc/sys/fs", IDMap: true, ReadOnly: true})
+	is(t, err, lxcrt.ErrNotSupported)
+	if text := fmt.Sprint(err); !strings.Contains(text, "source /proc/sys/fs: ") || !strings.Contains(text, " file system proc") {
+		t.Error(text)
+	}
 	// A single file.
 	must(t, c.Mount(ctx, lxcrt.Mount{Target: "/etc/one", Kind: lxcrt.MountBind, Source: filepath.Join(vol, "web"), IDMap: true}))
 	equal(t, MustSh(t, c, "cat /etc/one"), "web")
