@@ -202,8 +202,8 @@ func (m *Manager) feed(ctx context.Context, s *patchdb.Subscription) {
 	}
 }
 
-// Close ends the work. With stop every service leaves and its container goes;
-// without, containers go on and the next Start adopts them. It may be called
+// Close ends the work. With stop every service leaves and its container goes,
+// those that need others before these; without, containers go on and the next Start adopts them. It may be called
 // twice.
 func (m *Manager) Close(ctx context.Context, stop bool) error {
 	m.mu.Lock()
@@ -218,18 +218,24 @@ func (m *Manager) Close(ctx context.Context, stop bool) error {
 	}
 	m.handing.Store(!stop)
 	m.halt(errStopping) // installs under way are taken back
-	var wg sync.WaitGroup
+	order := [][]*unit{m.all()}
+	if stop {
+		order = m.stopOrder(m.all())
+	}
 	var mu sync.Mutex
 	var errs []error
-	for _, u := range m.all() {
-		wg.Go(func() {
-			err := u.close(ctx, stop)
-			mu.Lock()
-			defer mu.Unlock()
-			errs = append(errs, err)
-		})
+	for _, wave := range order {
+		var wg sync.WaitGroup
+		for _, u := range wave {
+			wg.Go(func() {
+				err := u.close(ctx, stop)
+				mu.Lock()
+				defer mu.Unlock()
+				errs = append(errs, err)
+			})
+		}
+		wg.Wait()
 	}
-	wg.Wait()
 	if m.cancel != nil {
 		m.cancel()
 		m.feeding.Wait()

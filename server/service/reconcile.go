@@ -22,6 +22,9 @@ const (
 func (u *unit) reconcile(ctx context.Context) {
 	log := u.m.log.With("package", u.id)
 	crashes := 0 // containers in a row that did not last
+	if u.instance() == nil {
+		u.awaitNeeds(ctx)
+	}
 	for ctx.Err() == nil {
 		run := u.instance()
 		if run == nil || !run.alive() || u.wantsRebuild() {
@@ -53,6 +56,7 @@ func (u *unit) reconcile(ctx context.Context) {
 			step = status.Stopping // a start was asked for and never answered
 		}
 		if step == status.Nothing {
+			u.arrive()
 			if info.Error != nil { // of a start or stop that is no longer wanted
 				u.trouble(ctx, nil)
 			}
@@ -70,6 +74,7 @@ func (u *unit) reconcile(ctx context.Context) {
 		if err := u.transition(ctx, run, step); err != nil && ctx.Err() == nil && run.alive() {
 			log.Warn("the service does not "+string(step), "err", err)
 			u.trouble(ctx, err)
+			u.arrive()
 			u.pause(ctx, retryPause)
 		}
 	}
@@ -84,10 +89,12 @@ func (u *unit) loaded(ctx context.Context, err error, crashes int) int {
 	case isCodeFault(err):
 		u.m.log.Warn("the service's code does not load", "package", u.id, "err", err)
 		u.fail(ctx, err)
+		u.arrive()
 		u.awaitRebuild(ctx)
 	default:
 		u.m.log.Warn("the service does not load", "package", u.id, "err", err)
 		u.fail(ctx, err)
+		u.arrive()
 		crashes++
 		u.pause(ctx, max(crashDelay(crashes), time.Second))
 	}

@@ -86,6 +86,7 @@ func (m *Manager) Start(ctx context.Context) error {
 			return err
 		}
 	}
+	m.arrange(packages)
 	var reviving sync.WaitGroup
 	for _, u := range m.all() {
 		if packages[u.id].StateInfo.State == status.Removing {
@@ -165,6 +166,7 @@ func (u *unit) revive(ctx context.Context, p state.Package, keep state.ServiceKe
 		u.m.log.Error("the installed archive cannot be read", "package", u.id, "err", err)
 		u.discard(ctx, keep)
 		u.fail(ctx, err)
+		u.arrive()
 		return // the entry stays for its owner to remove
 	}
 	u.mu.Lock()

@@ -27,6 +27,10 @@ type unit struct {
 	stayO sync.Once
 	runs  runLock // one action at a time
 
+	needs []*unit       // whom to wait for at the server's start
+	came  chan struct{} // closed once it has come up, or failed to, for the first time
+	cameO sync.Once
+
 	updating atomic.Bool // an upload is to update it
 
 	limiting sync.Mutex // limits and what has them change together
@@ -43,7 +47,7 @@ type unit struct {
 func (m *Manager) newUnit(id string) *unit {
 	u := &unit{
 		m: m, id: id, life: make(chan struct{}, 1), wake: make(chan struct{}, 1),
-		stay: make(chan struct{}), recheck: map[string]bool{},
+		stay: make(chan struct{}), came: make(chan struct{}), recheck: map[string]bool{},
 	}
 	u.life <- struct{}{}
 	u.runs.init()
@@ -141,6 +145,7 @@ func (u *unit) start() {
 	u.mu.Unlock()
 	go func() {
 		defer close(done)
+		defer u.arrive() // nobody waits for what nobody brings up
 		u.reconcile(ctx)
 	}()
 }
