@@ -37,6 +37,7 @@ type Instance interface {
 	Thaw(ctx context.Context) error
 	Wait(ctx context.Context) (ExitStatus, error)
 	Stats(ctx context.Context) (Stats, error)
+	SetLimits(ctx context.Context, l Limits) error
 	Mount(ctx context.Context, m Mount) error
 	Unmount(ctx context.Context, target string) error
 	Exec(ctx context.Context, s ExecSpec) (Program, error)

@@ -47,6 +47,7 @@ func Conform(t *testing.T, f func(t testing.TB) Subject) {
 		{"signals", conformSignals},
 		{"freeze", conformFreeze},
 		{"stats", conformStats},
+		{"limits", conformLimits},
 		{"mounts", conformMounts},
 		{"logs", conformLogs},
 		{"log rotation", conformRotation},
@@ -238,85 +239,6 @@ func conformEvents(t *testing.T, b *bench) {
 	}
 }
 
-func conformErrors(t *testing.T, b *bench) {
-	good := b.Spec("")
-	for what, edit := range map[string]func(*lxcrt.Spec){
-		"name":    func(s *lxcrt.Spec) { s.Name = "../up" },
-		"layers":  func(s *lxcrt.Spec) { s.Layers = nil },
-		"init":    func(s *lxcrt.Spec) { s.Init = []string{"sh"} },
-		"no init": func(s *lxcrt.Spec) { s.Init = nil },
-		"ids":     func(s *lxcrt.Spec) { s.IDs.Base = 0 },
-		"env":     func(s *lxcrt.Spec) { s.Env = []string{"A"} },
-		"kind":    func(s *lxcrt.Spec) { s.Mounts = []lxcrt.Mount{{Target: "/x", Kind: "nfs"}} },
-		"gateway": func(s *lxcrt.Spec) { s.Addr4, _ = b.Engine().Gateway() },
-		"log":     func(s *lxcrt.Spec) { s.Log = &lxcrt.Log{MaxSize: 1} },
-		"outputs": func(s *lxcrt.Spec) { s.Log, s.Console = &lxcrt.Log{}, "/dev/null" },
-	} {
-		s := good
-		edit(&s)
-		_, err := b.Engine().Create(b.ctx, s)
-		var where *lxcrt.Error
-		if !errors.Is(err, lxcrt.ErrInvalid) || !errors.As(err, &where) || where.Name != s.Name {
-			t.Errorf("%s: %v", what, err)
-		}
-	}
-	is(t, b.Engine().SetEdges(b.ctx, []lxcrt.Edge{{From: "a", To: "b", Protocol: "sctp", Port: 1}}), lxcrt.ErrInvalid)
-	must(t, b.Engine().SetEdges(b.ctx, []lxcrt.Edge{{From: "a", To: "b", Protocol: "tcp", Port: 1}}))
-	_, err := b.Engine().Load(b.ctx, "nobody")
-	is(t, err, lxcrt.ErrNotFound)
-	// An address belongs to one container.
-	c := b.create(good)
-	twin := b.Spec("")
-	twin.Addr6 = good.Addr6
-	_, err = b.Engine().Create(b.ctx, twin)
-	is(t, err, lxcrt.ErrExists)
-	// What needs a running one says so.
-	_, err = c.Exec(b.ctx, lxcrt.ExecSpec{Argv: []string{"/bin/true"}})
-	is(t, err, lxcrt.ErrNotRunning)
-	is(t, c.Mount(b.ctx, lxcrt.Mount{Target: "/x", Kind: lxcrt.MountTmpfs}), lxcrt.ErrNotRunning)
-	is(t, c.Unmount(b.ctx, "/x"), lxcrt.ErrNotRunning)
-	is(t, c.Freeze(b.ctx), lxcrt.ErrNotRunning)
-	_, err = c.Stats(b.ctx)
-	is(t, err, lxcrt.ErrNotRunning)
-	// What only a start can find out leaves a stopped container.
-	for what, edit := range map[string]func(*lxcrt.Spec){
-		"/no/such/layer": func(s *lxcrt.Spec) { s.Layers = []lxcrt.Layer{{Path: "/no/such/layer"}} },
-		"/bin/nothing":   func(s *lxcrt.Spec) { s.Init = []string{"/bin/nothing"} },
-		"/no/such/source": func(s *lxcrt.Spec) {
-			s.Mounts = []lxcrt.Mount{{Target: "/x", Kind: lxcrt.MountBind, Source: "/no/such/source"}}
-		},
-	} {
-		s := b.Spec("")
-		edit(&s)
-		c := b.create(s)
-		if err := c.Start(b.ctx); err == nil || !strings.Contains(err.Error(), what) {
-			t.Errorf("%s: %v", what, err)
-		}
-		equal(t, c.State(), lxcrt.Stopped)
-		equal(t, c.PID(), 0)
-	}
-	// After Close nothing begins any more.
-	must(t, b.Engine().Close())
-	must(t, b.Engine().Close())
-	_, err = b.Engine().Create(b.ctx, b.Spec(""))
-	is(t, err, lxcrt.ErrClosed)
-	_, err = b.Engine().Load(b.ctx, c.Name())
-	is(t, err, lxcrt.ErrClosed)
-	is(t, c.Start(b.ctx), lxcrt.ErrClosed)
-	is(t, c.Stop(b.ctx, lxcrt.StopOptions{}), lxcrt.ErrClosed)
-	b.Open()
-	again, err := b.Engine().Load(b.ctx, c.Name())
-	must(t, err)
-	must(t, again.Destroy(b.ctx))
-	names, err := b.Engine().List()
-	must(t, err)
-	for _, n := range names {
-		left, err := b.Engine().Load(b.ctx, n)
-		must(t, err)
-		must(t, left.Destroy(b.ctx))
-	}
-}
-
 func conformContexts(t *testing.T, b *bench) {
 	over, cancel := context.WithCancel(b.ctx)
 	cancel()
@@ -450,30 +372,6 @@ func conformFreeze(t *testing.T, b *bench) {
 	equal(t, c.State(), lxcrt.Stopped)
 }
 
-func conformStats(t *testing.T, b *bench) {
-	free := b.start("sleep")
-	st, err := free.Stats(b.ctx)
-	must(t, err)
-	equal(t, st.PIDsLimit, int64(-1))
-	bound := b.start("sleep", func(s *lxcrt.Spec) {
-		s.Limits = lxcrt.Limits{Memory: 48 << 20, CPUQuota: 1.5, CPUWeight: 50, PIDs: 40}
-	})
-	if st.MemoryLimit <= 48<<20 {
-		t.Errorf("without a limit there are %d bytes", st.MemoryLimit)
-	}
-	st, err = bound.Stats(b.ctx)
-	must(t, err)
-	equal(t, st.MemoryLimit, int64(48<<20))
-	equal(t, st.PIDsLimit, int64(40))
-	if st.Memory <= 0 || st.PIDs < 1 || st.CPU <= 0 {
-		t.Errorf("stats %+v", st)
-	}
-	s := b.Spec("")
-	s.Limits.Memory = -1
-	_, err = b.Engine().Create(b.ctx, s)
-	is(t, err, lxcrt.ErrInvalid)
-}
-
 func conformMounts(t *testing.T, b *bench) {
 	source := t.TempDir()
 	c := b.start("sleep", func(s *lxcrt.Spec) {
@@ -496,101 +394,6 @@ func conformMounts(t *testing.T, b *bench) {
 	must(t, c.Restart(b.ctx, lxcrt.StopOptions{Grace: -1}))
 	is(t, c.Unmount(b.ctx, "/media/v"), lxcrt.ErrNotFound)
 }
-
-func (b *bench) entries(c lxcrt.Instance) []logs.Entry {
-	b.t.Helper()
-	var all []logs.Entry
-	for cursor := "0.0"; ; {
-		page, err := logs.Open(c.LogDir(), lxcrt.LogName).Read(logs.Query{Cursor: cursor, Limit: logs.MaxLimit})
-		must(b.t, err)
-		if len(page.Entries) == 0 {
-			return all
-		}
-		all, cursor = append(all, page.Entries...), page.EndCursor
-	}
-}
-
-func conformLogs(t *testing.T, b *bench) {
-	begin := time.Now()
-	c := b.start("talk")
-	b.await(c, "ready")
-	must(t, c.Stop(b.ctx, lxcrt.StopOptions{}))
-	// Wait returns when the last line is there.
-	by := map[string][]string{}
-	for _, e := range b.entries(c) {
-		by[e.Stream] = append(by[e.Stream], e.Message)
-		if e.Time.Before(begin.Add(-time.Second)) || e.Time.After(time.Now().Add(time.Second)) {
-			t.Errorf("time %s", e.Time)
-		}
-	}
-	equal(t, strings.Join(by[logs.Stdout], "|"), "one|a\uFFFDb|ready")
-	equal(t, strings.Join(by[logs.Stderr], "|"), `tw"o|bye`)
-	equal(t, strings.Join(by[logs.Console], "|"), "three")
-	// The next life goes on in the same log.
-	must(t, c.Start(b.ctx))
-	must(t, c.Stop(b.ctx, lxcrt.StopOptions{Grace: -1}))
-	if n := len(b.entries(c)); n < 6 {
-		t.Errorf("%d lines after another life", n)
-	}
-	without := b.create(b.Spec(""))
-	equal(t, without.LogDir(), "")
-}
-
-func conformRotation(t *testing.T, b *bench) {
-	dir := t.TempDir()
-	const lines = 5001
-	c := b.create(func() lxcrt.Spec {
-		s := b.Spec(scripts["count"].sh)
-		s.Log = &lxcrt.Log{Dir: dir, MaxSize: 64 << 10, MaxFiles: 20}
-		return s
-	}())
-	// Somebody follows across the rotations meanwhile.
-	heard := make(chan string, 2*lines)
-	follow, stop := context.WithCancel(b.ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		_ = logs.Open(dir, lxcrt.LogName).Follow(follow, "0.0", 0, func(e logs.Entry) error { heard <- e.Message; return nil })
-	})
-	must(t, c.Start(b.ctx))
-	b.wait(c, lxcrt.ExitStatus{Known: true})
-	all := b.entries(c)
-	equal(t, len(all), lines)
-	for i, e := range all[:lines-1] {
-		if want := fmt.Sprintf("line %d of many that fill a file to its end", i); e.Message != want {
-			t.Fatalf("line %d is %q", i, e.Message)
-		}
-	}
-	equal(t, all[lines-1].Message, "no end")
-	for i := range all {
-		select {
-		case text := <-heard:
-			equal(t, text, all[i].Message)
-		case <-b.ctx.Done():
-			t.Fatalf("%d of %d lines were heard", i, len(all))
-		}
-	}
-	stop()
-	wg.Wait()
-	// A log elsewhere stays; a small one forgets its beginning.
-	must(t, c.Destroy(b.ctx))
-	equal(t, len(b.entries(logAt{c, dir})), lines)
-	s := b.Spec(scripts["count"].sh)
-	s.Log = &lxcrt.Log{MaxSize: 64 << 10, MaxFiles: 2}
-	c = b.create(s)
-	must(t, c.Start(b.ctx))
-	b.wait(c, lxcrt.ExitStatus{Known: true})
-	kept := b.entries(c)
-	if len(kept) == 0 || len(kept) > 2000 || kept[len(kept)-1].Message != "no end" {
-		t.Errorf("%d lines in two small files", len(kept))
-	}
-}
-
-type logAt struct {
-	lxcrt.Instance
-	dir string
-}
-
-func (l logAt) LogDir() string { return l.dir }
 
 func conformAdoption(t *testing.T, b *bench) {
 	c := b.start("ready")

@@ -307,7 +307,7 @@ func (e *fakeEngine) Create(ctx context.Context, s lxcrt.Spec) (lxcrt.Instance, 
 		addr   netip.Addr
 		subnet netip.Prefix
 	}{{s.Addr4, e.o.Subnet4}, {s.Addr6, e.o.Subnet6}} {
-		if a.addr.IsValid() && (!a.subnet.IsValid() || !a.subnet.Contains(a.addr) || a.addr == gatewayOf(a.subnet) || a.addr == a.subnet.Masked().Addr()) {
+		if a.addr.IsValid() && s.Bridge == nil && (!a.subnet.IsValid() || !a.subnet.Contains(a.addr) || a.addr == gatewayOf(a.subnet) || a.addr == a.subnet.Masked().Addr()) {
 			return fail(fmt.Errorf("%w: address %s in subnet %s", lxcrt.ErrInvalid, a.addr, a.subnet))
 		}
 	}

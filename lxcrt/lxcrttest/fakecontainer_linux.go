@@ -9,7 +9,6 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -22,7 +21,7 @@ import (
 // hosted is a container of a FakeHost.
 type hosted struct {
 	h     *FakeHost
-	spec  lxcrt.Spec
+	spec  lxcrt.Spec // its Limits are guarded by mu
 	dir   string
 	files *Files
 
@@ -200,10 +199,15 @@ type fakeInstance struct {
 	c *hosted
 }
 
-func (i *fakeInstance) Name() string     { return i.c.spec.Name }
-func (i *fakeInstance) Spec() lxcrt.Spec { return i.c.spec }
-func (i *fakeInstance) Dir() string      { return i.c.dir }
-func (i *fakeInstance) LogDir() string   { return i.c.logDir() }
+func (i *fakeInstance) Name() string   { return i.c.spec.Name }
+func (i *fakeInstance) Dir() string    { return i.c.dir }
+func (i *fakeInstance) LogDir() string { return i.c.logDir() }
+
+func (i *fakeInstance) Spec() lxcrt.Spec {
+	i.c.mu.Lock()
+	defer i.c.mu.Unlock()
+	return i.c.spec
+}
 
 func (i *fakeInstance) State() lxcrt.State {
 	i.c.mu.Lock()
@@ -400,7 +404,7 @@ func (i *fakeInstance) Stats(ctx context.Context) (lxcrt.Stats, error) {
 	life.mu.Lock()
 	tasks := int64(1 + len(life.procs))
 	life.mu.Unlock()
-	s := lxcrt.Stats{Swap: -1, MemoryPressure: -1, CPUPressure: -1, IOPressure: -1}
+	s := lxcrt.Stats{Swap: -1, SwapLimit: -1, MemoryPressure: -1, CPUPressure: -1, IOPressure: -1}
 	if read != nil {
 		s = read()
 	} else {
@@ -419,10 +423,36 @@ func (i *fakeInstance) Stats(ctx context.Context) (lxcrt.Stats, error) {
 	return s, nil
 }
 
+// SetLimits only changes what Spec and Stats say.
+func (i *fakeInstance) SetLimits(ctx context.Context, l lxcrt.Limits) error {
+	// A Spec says the same of limits as SetLimits does.
+	s := i.Spec()
+	s.Limits = l
+	if err := s.Validate(); err != nil {
+		return i.fail("limits", err)
+	}
+	c := i.c
+	c.op.Lock()
+	defer c.op.Unlock()
+	if err := c.h.met(ctx, "setlimits", s.Name); err != nil {
+		return i.fail("limits", err)
+	}
+	if i.e.isClosed() {
+		return i.fail("limits", lxcrt.ErrClosed)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return i.fail("limits", lxcrt.ErrNotFound)
+	}
+	c.spec.Limits = l
+	return nil
+}
+
 func (i *fakeInstance) Mount(ctx context.Context, m lxcrt.Mount) error {
 	op := "mount " + m.Target
 	// A Spec says the same of a mount as Mount does.
-	s := i.c.spec
+	s := i.Spec()
 	s.Mounts = []lxcrt.Mount{m}
 	if err := s.Validate(); err != nil {
 		return i.fail(op, err)
@@ -477,109 +507,4 @@ func (i *fakeInstance) Unmount(ctx context.Context, target string) error {
 	i.c.added = slices.Delete(i.c.added, n, n+1)
 	i.c.added = slices.DeleteFunc(i.c.added, func(m lxcrt.Mount) bool { return strings.HasPrefix(m.Target, target+"/") })
 	return nil
-}
-
-// account finds a user as lxcrt does, in the machine's list.
-func (h *FakeHost) account(user string) (uid, gid uint32, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	find := func(name string) ([2]uint32, bool) {
-		if id, ok := h.users[name]; ok {
-			return id, true
-		}
-		n, err := strconv.ParseUint(name, 10, 32)
-		for _, id := range h.users {
-			if err == nil && id[0] == uint32(n) {
-				return id, true
-			}
-		}
-		return [2]uint32{uint32(n), 0}, err == nil
-	}
-	name, group, hasGroup := strings.Cut(user, ":")
-	if name == "" {
-		name = "root"
-	}
-	id, ok := find(name)
-	if !ok {
-		return 0, 0, fmt.Errorf("user %q: %w", name, lxcrt.ErrNotFound)
-	}
-	if !hasGroup {
-		return id[0], id[1], nil
-	}
-	if n, err := strconv.ParseUint(group, 10, 32); err == nil {
-		return id[0], uint32(n), nil
-	}
-	g, ok := h.users[group]
-	if !ok {
-		return 0, 0, fmt.Errorf("group %q: %w", group, lxcrt.ErrNotFound)
-	}
-	return id[0], g[1], nil
-}
-
-func (i *fakeInstance) Exec(ctx context.Context, s lxcrt.ExecSpec) (lxcrt.Program, error) {
-	if len(s.Argv) == 0 || slices.ContainsFunc(slices.Concat(s.Argv, s.Env), func(a string) bool { return strings.ContainsRune(a, 0) }) {
-		return nil, i.fail("exec", fmt.Errorf("%w: argv %q", lxcrt.ErrInvalid, s.Argv))
-	}
-	life, err := i.living()
-	if err != nil {
-		return nil, i.fail("exec", err)
-	}
-	f, err := i.exec(ctx, life, s)
-	if err != nil {
-		return nil, i.fail("exec "+s.Argv[0], err)
-	}
-	return f, nil
-}
-
-func (i *fakeInstance) exec(ctx context.Context, life *fakeLife, s lxcrt.ExecSpec) (*fakeProgram, error) {
-	if err := i.c.h.met(ctx, "exec", i.c.spec.Name); err != nil {
-		return nil, err
-	}
-	p := &FakeProcess{Argv: slices.Clone(s.Argv), Env: slices.Clone(s.Env), Dir: s.Dir, User: s.User, Container: i.c.spec.Name, Files: i.c.files, Stdin: s.Stdin}
-	var err error
-	if p.UID, p.GID, err = i.c.h.account(s.User); err != nil {
-		return nil, err
-	}
-	if p.Env == nil {
-		p.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TERM=xterm"}
-	}
-	if p.Dir == "" {
-		p.Dir = "/"
-	}
-	run, err := i.c.h.look(s.Argv[0], p.Env)
-	if err != nil {
-		return nil, err
-	}
-	if p.Stdin == nil {
-		p.Stdin = quiet
-	}
-	out, errs := s.Stdout, s.Stderr
-	f := &fakeProgram{p: p, pid: i.c.h.pid()}
-	if s.TTY {
-		var slave *os.File
-		if f.tty, slave, err = openPTY(s.Size); err != nil {
-			return nil, err
-		}
-		p.tty, p.Stdin, out, errs = slave, slave, slave, slave
-	}
-	lock := &sync.Mutex{}
-	p.Stdout, p.Stderr, p.Console = stream{p, out, lock}, stream{p, errs, lock}, stream{p, nil, lock}
-	life.mu.Lock()
-	defer life.mu.Unlock()
-	if life.over {
-		if f.tty != nil {
-			f.tty.Close()
-			p.tty.Close()
-		}
-		return nil, lxcrt.ErrNotRunning
-	}
-	life.procs[p] = true
-	p.begin(run)
-	go func() {
-		<-p.done
-		life.mu.Lock()
-		defer life.mu.Unlock()
-		delete(life.procs, p)
-	}()
-	return f, nil
 }
