@@ -256,3 +256,44 @@ func TestCrash(t *testing.T) {
 		l.healthy("alpha")
 	}
 }
+
+// A service that crashes again and again is started again for ever, in growing
+// intervals that its state shows, and after a while its owner is told.
+func TestCrashLoop(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.start("SERVICE_DRIFT_LIMIT=2s")
+	l.install(build(t, testPackage{ID: "alpha", Port: 18080, Code: map[string]any{"crash": 100}}))
+	l.install(build(t, testPackage{ID: "beta", Port: 18081, Code: map[string]any{"refuse": true}}))
+	for _, n := range []string{"2 times in a row; the next try is in 1s", "3 times in a row; the next try is in 2s"} {
+		l.await(n, 20*time.Second, func() bool {
+			p, _ := l.pkg("alpha")
+			return p.State == "failed" && strings.Contains(p.Error.Message, n)
+		})
+	}
+	l.await("the refusal", 20*time.Second, func() bool {
+		p, _ := l.pkg("beta")
+		return p.State == "failed" && strings.Contains(p.Error.Message, "start says no")
+	})
+	unread := func() int {
+		var doc struct {
+			Value struct{ UnreadNotificationCount int }
+		}
+		l.json("GET", "/v1/state?pointer=/serverInfo", "", 200, &doc)
+		return doc.Value.UnreadNotificationCount
+	}
+	l.await("their owner is told", 20*time.Second, func() bool { return unread() == 2 })
+	for _, id := range []string{"alpha", "beta"} {
+		require.NoError(t, os.WriteFile(l.dir+"/volumes/"+id+"/data/main/mended", nil, 0o644))
+	}
+	for _, id := range []string{"alpha", "beta"} {
+		l.healthy(id)
+	}
+	l.await("their owner is told again", 20*time.Second, func() bool { return unread() == 4 })
+	l.stop(syscall.SIGINT)
+	levels := map[string]int{}
+	for _, n := range l.notes() {
+		levels[n.Level+" "+n.Title]++
+	}
+	require.Equal(t, map[string]int{"warning Service is not running": 2, "success Service is running again": 2}, levels)
+}

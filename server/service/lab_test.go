@@ -109,8 +109,9 @@ func serveLab(dir string) error {
 	}
 	ops := operation.New(operation.Options{Logger: log, Store: operation.InDocument(db)})
 	setUp, _ := time.ParseDuration(os.Getenv("SERVICE_SETUP_LIMIT"))
+	drift, _ := time.ParseDuration(os.Getenv("SERVICE_DRIFT_LIMIT"))
 	m, err := service.New(service.Deps{
-		DB: db, Runtime: rt, Network: netroom, Operations: ops, Dir: dir, Arch: arch(), Issuer: root, Logger: log, SetUpLimit: setUp,
+		DB: db, Runtime: rt, Network: netroom, Operations: ops, Dir: dir, Arch: arch(), Issuer: root, Logger: log, SetUpLimit: setUp, DriftLimit: drift,
 		Layers: func(context.Context) ([]lxcrt.Layer, error) {
 			return []lxcrt.Layer{{Path: layer}, {Path: os.Getenv("STEAD_BASE")}}, nil
 		},

@@ -39,6 +39,10 @@ type Deps struct {
 	// SetUpLimit is how long a package may set itself up, at an install or an
 	// update, without a word of progress; 0 means an hour.
 	SetUpLimit time.Duration
+
+	// DriftLimit is how long a service may be something else than its owner wants
+	// until the owner is told; 0 means ten minutes.
+	DriftLimit time.Duration
 }
 
 // Manager runs the packages. It is safe to share.
@@ -53,6 +57,7 @@ type Manager struct {
 	issuer Issuer
 	log    *slog.Logger
 	setUp  time.Duration
+	drift  *drift
 	watch  *watchers[*instance]
 
 	edgeMu    sync.Mutex
@@ -98,6 +103,8 @@ func New(d Deps) (*Manager, error) {
 		watch: newWatchers[*instance](), units: map[string]*unit{}, renewals: map[patchdb.Pointer]*time.Timer{}, up: make(chan struct{}),
 	}
 	m.ctx, m.halt = context.WithCancelCause(context.Background())
+	limit := cmp.Or(d.DriftLimit, 10*time.Minute)
+	m.drift = newDrift(limit, min(steadyAfter, limit), m.tellDrift)
 	if err := m.dir.make(); err != nil {
 		return nil, err
 	}
@@ -151,6 +158,7 @@ func (m *Manager) remove(u *unit) {
 	defer m.mu.Unlock()
 	if m.units[u.id] == u {
 		delete(m.units, u.id)
+		m.drift.forget(u.id)
 	}
 	u.settle()
 }
@@ -198,6 +206,9 @@ func (m *Manager) feed(ctx context.Context, s *patchdb.Subscription) {
 				touched(state.PackagePointer(u.id, "statusInfo", "started"), paths) {
 				u.poke()
 			}
+			if paths == nil || touched(state.PackagePointer(u.id, "state"), paths) || touched(state.PackagePointer(u.id, "desiredState"), paths) {
+				m.watchDrift(u.id)
+			}
 		}
 	}
 }
@@ -217,6 +228,7 @@ func (m *Manager) Close(ctx context.Context, stop bool) error {
 		return nil
 	}
 	m.handing.Store(!stop)
+	m.drift.close()
 	m.halt(errStopping) // installs under way are taken back
 	order := [][]*unit{m.all()}
 	if stop {

@@ -121,14 +121,6 @@ func TestEdges(t *testing.T) {
 	}
 }
 
-func TestCrashDelay(t *testing.T) {
-	var got []int
-	for n := range 12 {
-		got = append(got, int(crashDelay(n).Seconds()))
-	}
-	require.Equal(t, []int{0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60}, got)
-}
-
 func TestOpenBelowStaysInside(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "volume/sub"), 0o755))

@@ -13,8 +13,7 @@ import (
 
 // The pauses of the reconciler.
 const (
-	retryPause  = 10 * time.Second // after a start or stop that failed
-	crashPause  = time.Minute      // the longest after a crash
+	retryPause  = 10 * time.Second // when the document cannot be read
 	steadyAfter = time.Minute      // a container that lived so long has not crashed early
 )
 
@@ -22,6 +21,7 @@ const (
 func (u *unit) reconcile(ctx context.Context) {
 	log := u.m.log.With("package", u.id)
 	crashes := 0 // containers in a row that did not last
+	refused := 0 // starts or stops in a row that failed
 	if u.instance() == nil {
 		u.awaitNeeds(ctx)
 	}
@@ -75,7 +75,10 @@ func (u *unit) reconcile(ctx context.Context) {
 			log.Warn("the service does not "+string(step), "err", err)
 			u.trouble(ctx, err)
 			u.arrive()
-			u.pause(ctx, retryPause)
+			refused++
+			u.pause(ctx, max(backoff(refused), time.Second))
+		} else {
+			refused = 0
 		}
 	}
 }
@@ -96,7 +99,7 @@ func (u *unit) loaded(ctx context.Context, err error, crashes int) int {
 		u.fail(ctx, err)
 		u.arrive()
 		crashes++
-		u.pause(ctx, max(crashDelay(crashes), time.Second))
+		u.pause(ctx, max(backoff(crashes), time.Second))
 	}
 	return crashes
 }
@@ -164,7 +167,7 @@ func (u *unit) reload(ctx context.Context, old *instance, crashes int) error {
 			u.m.log.Error("remains of a container", "package", u.id, "err", err)
 		}
 	}
-	if delay := crashDelay(crashes); delay > 0 {
+	if delay := backoff(crashes); delay > 0 {
 		u.fail(ctx, fmt.Errorf("service: the runtime of %s ended %d times in a row; the next try is in %s", u.id, crashes, delay))
 		u.pause(ctx, delay)
 		if ctx.Err() != nil {
@@ -241,14 +244,6 @@ func (u *unit) awaitRebuild(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// crashDelay is the pause before the container that follows n crashes.
-func crashDelay(n int) time.Duration {
-	if n <= 1 {
-		return 0
-	}
-	return min(time.Second<<min(n-2, 10), crashPause)
 }
 
 // pause waits, but no longer than until something else is desired.

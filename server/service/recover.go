@@ -96,6 +96,9 @@ func (m *Manager) Start(ctx context.Context) error {
 		reviving.Go(func() { u.revive(ctx, packages[u.id], services[u.id]) })
 	}
 	reviving.Wait()
+	for id := range packages {
+		m.watchDrift(id)
+	}
 	if err := m.net.Sync(ctx); err != nil {
 		return err
 	}

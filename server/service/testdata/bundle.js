@@ -113,6 +113,8 @@ const hostile = async () => {
 
 exports.main = async ({ effects }) => ({
   build: async () => {
+    if (test.crash && !(await fs.readFile(`${volume}/mended`).catch(() => null))) setTimeout(() => process.exit(3), test.crash)
+    if (test.refuse && !(await fs.readFile(`${volume}/mended`).catch(() => null))) throw new Error('start says no')
     if (test.hostile) {
       if (await fs.readFile(`${volume}/done`).catch(() => null)) return { term: async () => {} }
       hostile().catch(e => console.error(e))
