@@ -22,8 +22,12 @@ func (r *instance) InitProgress(p json.RawMessage) {
 	}
 }
 
-// BackupProgress implements effect.Host; no backup runs yet.
-func (r *instance) BackupProgress(json.RawMessage) {}
+// BackupProgress implements effect.Host.
+func (r *instance) BackupProgress(p json.RawMessage) {
+	if fn := r.backupProgress.Load(); fn != nil && *fn != nil {
+		(*fn)(p)
+	}
+}
 
 // neighbours waits until the server has taken over what ran before it: until
 // then it does not know how other packages stand.

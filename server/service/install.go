@@ -45,6 +45,7 @@ type installing struct {
 	options api.SideloadOptions
 	size    int64          // announced, -1 when unknown
 	old     *state.Package // of an update: what is installed
+	restore string         // the folder of the backup that the data come from, "" for none
 
 	part string // the file being received
 	file *os.File
@@ -63,10 +64,15 @@ type installing struct {
 // problem as soon as the bytes show a fault; then nothing is left on disk or in
 // the document.
 func (m *Manager) Sideload(ctx context.Context, body io.Reader, size int64, o api.SideloadOptions) (operation.Operation, error) {
+	return m.receive(ctx, &installing{m: m, job: m.ops.Begin("install"), options: o}, body, size)
+}
+
+// receive takes the file in, and then the work goes on by itself.
+func (m *Manager) receive(ctx context.Context, in *installing, body io.Reader, size int64) (operation.Operation, error) {
 	if err := m.await(ctx); err != nil {
+		in.job.Finish(nil, err)
 		return operation.Operation{}, err
 	}
-	in := &installing{m: m, job: m.ops.Begin("install"), options: o}
 	in.job.Progress("upload", 0, size, operation.Bytes)
 	ctx, cancel := m.bound(ctx)
 	defer cancel()
@@ -84,8 +90,11 @@ func (m *Manager) Sideload(ctx context.Context, body io.Reader, size int64, o ap
 		defer end()
 		in.touch = touch
 		work, title := in.install, "Installing failed"
-		if in.old != nil {
+		switch {
+		case in.old != nil:
 			work, title = in.update, "Updating failed"
+		case in.restore != "":
+			title = "Restoring failed"
 		}
 		result, err := work(ctx)
 		if err == nil {
@@ -121,11 +130,15 @@ func (in *installing) install(ctx context.Context) (InstallResult, error) {
 		}
 	}
 	in.job.Progress("install", 2, installSteps, operation.Steps)
-	if err := in.bringUp(ctx, initUpdate); err != nil {
+	kind := initUpdate
+	if in.restore != "" {
+		kind = initRestore
+	}
+	if err := in.bringUp(ctx, kind); err != nil {
 		return InstallResult{}, err
 	}
 	in.job.Progress("install", 3, installSteps, operation.Steps)
-	if err := m.commit(ctx, u.id, in.job.ID()); err != nil {
+	if err := m.commit(ctx, u.id, in.job.ID(), in.restore == ""); err != nil {
 		return InstallResult{}, err
 	}
 	in.undo = undoStack{} // it is installed
@@ -141,8 +154,9 @@ func (in *installing) install(ctx context.Context) (InstallResult, error) {
 	return InstallResult{PackageID: u.id, Version: in.bundle.Manifest.Version.String()}, nil
 }
 
-// commit makes the package installed, to run unless a task must come first.
-func (m *Manager) commit(ctx context.Context, id, operation string) error {
+// commit makes the package installed; with run it is to run, unless a task must
+// come first.
+func (m *Manager) commit(ctx context.Context, id, operation string, run bool) error {
 	_, err := m.db.Update(ctx, func(tx *patchdb.Tx) error {
 		if err := tx.Put(state.PackagePointer(id, "stateInfo", "state"), status.Installed); err != nil {
 			return err
@@ -160,7 +174,7 @@ func (m *Manager) commit(ctx context.Context, id, operation string) error {
 			return err
 		}
 		command := status.Start
-		if first != "" {
+		if first != "" || !run {
 			command = status.Stop
 		}
 		return effect.Edit(tx, id, command)

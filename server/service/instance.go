@@ -56,7 +56,8 @@ type instance struct {
 	exit   lxcrt.ExitStatus
 	wg     sync.WaitGroup
 
-	initProgress atomic.Pointer[func(json.RawMessage)]
+	initProgress   atomic.Pointer[func(json.RawMessage)]
+	backupProgress atomic.Pointer[func(json.RawMessage)]
 
 	mu    sync.Mutex
 	subs  map[string]string // subcontainer: its image
@@ -224,6 +225,7 @@ func (r *instance) call(ctx context.Context, limit time.Duration, method string,
 const (
 	initInstall = "install"
 	initUpdate  = "update"
+	initRestore = "restore"
 )
 
 // init loads the package's code and runs its init; kind "" is a plain load.

@@ -133,6 +133,7 @@ func serveLab(dir string) error {
 		return err
 	}
 	go srv.Serve(l, true)
+	go http.Serve(engine(dir, m))
 	if err := netroom.Start(ctx); err != nil {
 		return err
 	}
@@ -158,6 +159,54 @@ func serveLab(dir string) error {
 	}
 	forwards.Close()
 	return rt.Close()
+}
+
+// engine offers what no route does yet, on a socket of its own.
+func engine(dir string, m *service.Manager) (net.Listener, http.Handler) {
+	sock := filepath.Join(dir, "engine.sock")
+	os.Remove(sock)
+	l, err := net.Listen("unix", sock)
+	if err != nil {
+		panic(err)
+	}
+	mux := http.NewServeMux()
+	answer := func(w http.ResponseWriter, v any, err error) {
+		if err != nil {
+			p := problem.From(err)
+			w.WriteHeader(p.Status)
+			v = p
+		}
+		json.NewEncoder(w).Encode(v)
+	}
+	mux.HandleFunc("POST /backup", func(w http.ResponseWriter, r *http.Request) {
+		told := 0
+		err := m.Backup(r.Context(), r.FormValue("id"), r.FormValue("dir"), func(json.RawMessage) { told++ })
+		answer(w, map[string]int{"told": told}, err)
+	})
+	mux.HandleFunc("POST /restore", func(w http.ResponseWriter, r *http.Request) {
+		op, err := m.Restore(r.Context(), io.NopCloser(r.Body), r.ContentLength, r.URL.Query().Get("dir"))
+		io.Copy(io.Discard, r.Body)
+		answer(w, op, err)
+	})
+	return l, mux
+}
+
+// engine calls it; a body is decoded into into.
+func (l *lab) engine(ctx context.Context, path string, body io.Reader, into any) (int, error) {
+	sock := filepath.Join(l.dir, "engine.sock")
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", sock)
+	}}}
+	req, err := http.NewRequestWithContext(ctx, "POST", "http://engine"+path, body)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode, json.NewDecoder(resp.Body).Decode(into)
 }
 
 func arch() string {

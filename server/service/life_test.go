@@ -159,3 +159,8 @@ func (l *lab) document(at patchdb.Pointer) json.RawMessage {
 	require.NoError(l.t, err)
 	return json.RawMessage(doc.Value)
 }
+
+func ids(info os.FileInfo) [2]uint32 {
+	st := info.Sys().(*syscall.Stat_t)
+	return [2]uint32{st.Uid, st.Gid}
+}

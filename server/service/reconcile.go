@@ -108,8 +108,8 @@ func (u *unit) loaded(ctx context.Context, err error, crashes int) int {
 // something else is desired; a stop always is, so that the next start cannot
 // come before its end.
 func (u *unit) transition(ctx context.Context, run *instance, step status.Step) error {
-	if step == status.Backup { // nothing was prepared
-		return u.edit(ctx, status.BackedUp)
+	if step == status.Backup {
+		return u.backUp(ctx, run)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

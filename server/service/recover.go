@@ -45,7 +45,7 @@ func (m *Manager) Start(ctx context.Context) error {
 	}
 	for _, id := range sortedKeys(packages) {
 		switch packages[id].StateInfo.State {
-		case status.Installing:
+		case status.Installing: // or restoring
 			m.log.Info("an install was cut off and is taken back", "package", id)
 			if err := m.unwind(ctx, id); err != nil {
 				return err
@@ -175,7 +175,12 @@ func (u *unit) revive(ctx context.Context, p state.Package, keep state.ServiceKe
 	u.mu.Lock()
 	u.bundle = b
 	u.mu.Unlock()
-	run, err := u.adopt(ctx, keep, b)
+	var run *instance
+	if p.StatusInfo.Desired.Main == status.BackingUp && p.StatusInfo.Started == nil {
+		err = errors.New("service: its code may still be writing a backup")
+	} else {
+		run, err = u.adopt(ctx, keep, b)
+	}
 	if err != nil {
 		u.m.log.Info("the container is made anew", "package", u.id, "err", err)
 		u.discard(ctx, keep)

@@ -39,6 +39,7 @@ type unit struct {
 	bundle  *bundle
 	run     *instance // nil while there is no container
 	rebuild bool      // asked for a new container
+	backup  *backup   // prepared, not begun
 	recheck map[string]bool
 	stop    context.CancelFunc // of the reconciler
 	done    chan struct{}

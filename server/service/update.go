@@ -40,6 +40,9 @@ func signerPointer(pkg string) patchdb.Pointer { return state.PrivatePointer("si
 func (in *installing) claimUpdate(u *unit) error {
 	m, mf := in.m, in.sv.Manifest()
 	p, err := patchdb.Get[state.Package](m.db, state.PackagePointer(mf.ID))
+	if err == nil && in.restore != "" {
+		return problem.Newf(409, problem.CodeAlreadyInstalled, "package %s is installed; a backup is not restored over it", mf.ID)
+	}
 	if err != nil {
 		return problem.Newf(409, problem.CodeBusy, "package %s is being worked on", mf.ID)
 	}
@@ -279,7 +282,7 @@ func (in *installing) bringUp(ctx context.Context, kind string) error {
 	if err != nil {
 		return err
 	}
-	if version == nil {
+	if version == nil && kind == initUpdate {
 		kind = initInstall
 	}
 	u.mu.Lock()
@@ -295,11 +298,19 @@ func (in *installing) bringUp(ctx context.Context, kind string) error {
 		return run.destroy(ctx)
 	})
 	u.take(ctx, run)
+	if in.restore != "" {
+		if err := in.mountBackup(ctx, run); err != nil {
+			return err
+		}
+	}
 	in.job.Progress("init", 0, -1, operation.Steps)
 	report := in.report()
 	run.initProgress.Store(&report)
 	err = run.init(ctx, kind)
 	run.initProgress.Store(nil)
+	if err == nil && in.restore != "" {
+		err = run.c.Unmount(ctx, insideBackup)
+	}
 	if err != nil && !isCodeFault(err) && ctx.Err() == nil {
 		return problem.New(422, "init-failed", "the package's program ended in the middle of its set-up").Because(err)
 	}

@@ -55,6 +55,20 @@ func Restart(p *state.Package) {
 	Settle(p)
 }
 
+// BackUp asks for the service to stop for a backup; what its owner wants comes
+// after that.
+func BackUp(p *state.Package) {
+	d := &p.StatusInfo.Desired
+	switch d.Main {
+	case BackingUp:
+	case Running, Restarting:
+		*d = state.DesiredStatus{Main: BackingUp, OnComplete: ThenStart}
+	default:
+		*d = state.DesiredStatus{Main: BackingUp, OnComplete: ThenStop}
+	}
+	Settle(p)
+}
+
 // Load is what becomes of the status when a new container takes over: nothing
 // is started, and a cycle or backup that was under way ends where it was
 // going.

@@ -29,6 +29,15 @@ exports.init = async ({ effects, kind }) => {
   }
   if (test.slowInit) await new Promise(done => setTimeout(done, test.slowInit))
   const version = await effects.getDataVersion()
+  if (kind === 'restore') {
+    await fs.cp('/media/startos/backup/main', volume, { recursive: true, force: true })
+    await fs.writeFile('/media/startos/backup/trace', '').then(
+      () => fs.writeFile(`${volume}/trace`, ''),
+      () => {},
+    )
+    if (test.failRestore) throw new Error('restore says no')
+    await fs.appendFile(`${volume}/inits`, `${kind}\n`)
+  }
   for (let step = 1; kind === 'update' && step <= (test.steps || 0); step++) {
     await fs.writeFile(`${volume}/ledger`, `step ${step} of ${test.version}\n`)
     await fs.rm(`${volume}/old${step}`, { force: true })
@@ -158,6 +167,20 @@ exports.main = async ({ effects }) => ({
     }
   },
 })
+
+exports.createBackup = async ({ effects }) => {
+  await effects.setBackupProgress({ progress: { done: 1, total: 2, units: 'steps' } })
+  await fs.appendFile(`${volume}/backups`, 'backup\n')
+  if (await listening(8080)) throw new Error('the service still runs')
+  await fs.cp(volume, '/media/startos/backup/main', { recursive: true })
+  if (test.hangBackup && !(await fs.readFile(`${volume}/mended`).catch(() => null))) {
+    for (;;) {
+      await fs.appendFile('/media/startos/backup/ticks', 'tick\n')
+      await new Promise(done => setTimeout(done, 20))
+    }
+  }
+  if (test.failBackup) throw new Error('backup says no')
+}
 
 exports.uninit = async ({ effects, target }) => {
   if (target !== null) {
