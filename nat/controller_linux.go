@@ -132,8 +132,8 @@ func (c *Controller) Close() error {
 	return nil
 }
 
-// Apply makes the kernel match cfg. The switch is one transaction and traffic
-// never sees a state between; on any error the old rules stay. Applying an
+// Apply makes the kernel match cfg. The switch is one transaction (two for a
+// forward that changes its form) and traffic never sees a state between; on any error the old rules stay. Applying an
 // equal Config again writes nothing and cuts no flow. Flows of forwards that
 // went, or that lead elsewhere now, are deleted, and no others. What was
 // written is read back. Returns a *ConfigError (ErrInvalid), ErrConflict,

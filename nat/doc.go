@@ -87,8 +87,9 @@
 //
 // Sets, each once for forwards of both protocols and once (proto) with the
 // protocol in the key, for each family, and for each size of port blocks (_8):
-// forward and limited (where to; the restricted ones apart), allowed,
-// allowedhost and via (who may use the limited ones), target (what is forwarded,
+// forward and limited (where to; the restricted ones apart, for this host
+// alone), allowed, allowedhost and via (who else may use the limited ones, and
+// where to), target (what is forwarded,
 // after translation). By target: hairpin and self (whose replies could take a
 // short cut), inside (what else of its subnet is not judged; who is in hairpin
 // is not either). A set exists while it is needed.
@@ -110,18 +111,25 @@
 //
 // # Changes
 //
-// Apply writes the difference to what the kernel holds, in one transaction:
-// elements, and the rules for sizes that come into use or go out of it. A new
+// Apply writes the difference to what the kernel holds, in one transaction
+// (but for what moves, see below): elements, and the rules for sizes that come into use or go out of it. A new
 // table is filled before its rules exist, and what no rule looks at any more
 // goes after. Sets of another shape (of another version of this package, or
 // tampered with) are replaced without a moment in which they are not there:
 // filled under other names, taken over by the rules, deleted. The difference
 // is known as long as no other program has made a generation of the rule set,
-// else everything is read. A packet that is between two rules in the very
-// instant of the switch can miss a forward that moves from one set to another
-// just then, because its range was resized or it became restricted; no other
-// forward is concerned. What was written is read back. Rules outlive the
+// else everything is read. What was written is read back. Rules outlive the
 // process; a later one takes them over.
+//
+// Each lookup of a packet sees what is current just then. A forward that goes
+// from one set to another (its range was resized, it became restricted, others
+// are allowed) would be missed by a packet that is between the two lookups in
+// the very instant of the switch. Such a change is made in two transactions, the
+// first adds and the second deletes, and between them the packets that were
+// among the rules come out. Each new connection is judged by what was or by what
+// is to be: an element says both who may come and where to, so that nobody gets
+// in whom neither lets in. One who only was allowed may until the second
+// transaction, and his flows are deleted after it.
 //
 // A table belongs to one Controller at a time.
 package nat

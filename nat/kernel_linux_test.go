@@ -128,7 +128,7 @@ func TestApplyRepairs(t *testing.T) {
 		"a chain flushed":     "flush chain inet selfstead forward",
 		"an element deleted":  "delete element inet selfstead target4 { 10.0.3.5 . 8080 }",
 		"an element added":    "add element inet selfstead forward4 { 203.0.113.7 . 99 : 10.0.3.5 . 22 }",
-		"a set flushed":       "flush set inet selfstead allowed4",
+		"a set flushed":       "flush map inet selfstead allowed4",
 		"a rule added":        "insert rule inet selfstead prerouting counter",
 		"a chain added":       "add chain inet selfstead mine { type filter hook input priority 0; policy drop; }; add rule inet selfstead mine accept",
 		"a set added":         "add set inet selfstead mine { type ipv4_addr; }",

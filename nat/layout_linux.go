@@ -79,9 +79,9 @@ func label(bit int) []byte {
 
 // layout is the chains of our table with their rules. They do not depend on how
 // much is forwarded, only on which sets and which sizes of blocks and subnets
-// are in use, which the plan tells.
-func layout(bit int, p *plan, shut bool) []chainDef {
-	l := &layouter{plan: p, bit: bit,
+// are in use.
+func layout(bit int, used usage, shut bool) []chainDef {
+	l := &layouter{lengthsOf: used, bit: bit,
 		pre:   chainDef{name: "prerouting", nat: true, hook: hookPrerouting, priority: priorityDstNAT},
 		out:   chainDef{name: "output", nat: true, hook: hookOutput, priority: priorityDstNAT},
 		fwd:   chainDef{name: chainForward, hook: hookForward, priority: priorityFilter},
@@ -122,8 +122,11 @@ func layout(bit int, p *plan, shut bool) []chainDef {
 	return append([]chainDef{l.guard, l.pre, l.out}, append(l.near, l.fwd, l.post)...)
 }
 
+// usage lists the prefix lengths of a set that are in use, as plan.lengthsOf does.
+type usage func(s setID) []uint8
+
 type layouter struct {
-	plan                       *plan
+	lengthsOf                  usage
 	bit                        int
 	pre, out, fwd, post, guard chainDef
 	near                       []chainDef // who may talk to a target directly, by family
@@ -134,7 +137,7 @@ type layouter struct {
 func (l *layouter) rules(s setID, visit func(what string, length uint8, key []expr.Any)) {
 	def := &setDefs[s]
 	f := families[s/setsPerFamily]
-	for _, length := range l.plan.lengthsOf(s) {
+	for _, length := range l.lengthsOf(s) {
 		what := "ports"
 		if def.ports > 0 {
 			what = fmt.Sprintf("blocks of %d ports", 1<<def.ports)
@@ -178,7 +181,7 @@ func (l *layouter) form(fam int, one bool) {
 		l.rules(to, func(what string, _ uint8, key []expr.Any) {
 			l.out.rules = append(l.out.rules, ruleDef{"restricted " + what, cat(key, l.dnat(to))})
 		})
-		// daddr . dport . saddr & mask | bit @allowed dnat to daddr . dport map @limited
+		// dnat to daddr . dport . saddr & mask | bit map @allowed
 		for role := roleAllowed; role <= roleVia; role++ {
 			s := portSet(base, role, size)
 			l.rules(s, func(what string, length uint8, key []expr.Any) {
@@ -188,7 +191,7 @@ func (l *layouter) form(fam int, one bool) {
 					source = f.source(reg, setDefs[s].wide, length)
 				}
 				l.pre.rules = append(l.pre.rules, ruleDef{"restricted " + what,
-					cat(key, source, in(setDefs[s].name), f.portKey(one, size), l.dnat(to))})
+					cat(key, source, l.dnat(s))})
 			})
 		}
 		// What was not translated by us goes to the chain that judges it.
@@ -205,7 +208,7 @@ func (l *layouter) around(fam int) {
 	near := chainDef{name: chainNear + f.digit, regular: true}
 	base := setID(fam) * setsPerFamily
 	for _, s := range []setID{base + setHairpin, base + setInside} {
-		for _, length := range l.plan.lengthsOf(s) {
+		for _, length := range l.lengthsOf(s) {
 			key := cat(one(f.load(f.daddr, regKey)), f.source(regKey+f.words, true, length), in(setDefs[s].name))
 			what := fmt.Sprintf(" /%d, %s", length, f.name)
 			who := "neighbours in"
@@ -219,7 +222,7 @@ func (l *layouter) around(fam int) {
 		}
 	}
 	near.rules = append(near.rules, ruleDef{"only through a forward", drop()})
-	if s := base + setSelf; len(l.plan.lengthsOf(s)) > 0 {
+	if s := base + setSelf; len(l.lengthsOf(s)) > 0 {
 		l.post.rules = append(l.post.rules, ruleDef{"hairpin of a target to itself, " + f.name, cat(f.only(), ours(l.bit),
 			one(f.load(f.daddr, regKey)), f.source(regKey+f.words, false, 0), in(setDefs[s].name), masquerade())})
 	}

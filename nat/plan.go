@@ -176,7 +176,7 @@ func (p *plan) count(s setID, key string, by int) {
 // lengthsOf lists the prefix lengths of a set that are in use, ascending; for a
 // set that has none it is one, of no meaning. An empty set has no lengths.
 func (p *plan) lengthsOf(s setID) []uint8 {
-	if p == nil || len(p.elements[s]) == 0 {
+	if len(p.elements[s]) == 0 {
 		return nil
 	}
 	if !setDefs[s].wide {
@@ -304,7 +304,7 @@ func (p *plan) each(f *Forward, visit func(s setID, key string, v value)) {
 		}
 		at(role, src, first, size, nil, v)
 		for _, g := range guards {
-			at(g.role, src, first, size, g.tail, value{})
+			at(g.role, src, first, size, g.tail, value{data: v.data})
 		}
 	}
 	if f.ranged() {

@@ -418,7 +418,7 @@ func TestCostDoesNotGrow(t *testing.T) {
 			p, err := newPlan(less, Environment{})
 			require.NoError(t, err)
 			p.settle()
-			c := &Controller{plan: p, chains: layout(1, p, false)}
+			c := &Controller{plan: p, chains: layout(1, p.lengthsOf, false)}
 			for s := range c.have {
 				c.have[s] = len(p.elements[s]) > 0
 			}

@@ -18,10 +18,10 @@ type setRole uint8
 
 const (
 	roleForward     setRole = iota // map daddr . dport : addr . port, or daddr . block : addr
-	roleLimited                    // as roleForward, restricted
-	roleAllowed                    // daddr . dport . subnet of saddr; who may use roleLimited
+	roleLimited                    // as roleForward, restricted; for this host, which is not
+	roleAllowed                    // map daddr . dport . subnet of saddr : addr . port, or with a block : addr
 	roleAllowedHost                // as roleAllowed, whole addresses
-	roleVia                        // daddr . dport . iifname; by which interface roleLimited may be used
+	roleVia                        // as roleAllowed, but iifname
 	roleTarget                     // daddr . dport after DNAT; reachable through their forward only
 	roleHairpin                    // daddr . subnet of saddr; a target's own, where replies could take a short cut
 	roleSelf                       // daddr . saddr, both the target; where only its own replies could
@@ -179,9 +179,9 @@ func portSetDefs(defs []setDef, addr field, size uint8, one bool, suffix string)
 	for role, def := range []setDef{
 		roleForward:     {name: "forward", key: key, data: data},
 		roleLimited:     {name: "limited", key: key, data: data},
-		roleAllowed:     {name: "allowed", key: with(addr), wide: true},
-		roleAllowedHost: {name: "allowedhost", key: with(addr)},
-		roleVia:         {name: "via", key: with(ifname)},
+		roleAllowed:     {name: "allowed", key: with(addr), data: data, wide: true},
+		roleAllowedHost: {name: "allowedhost", key: with(addr), data: data},
+		roleVia:         {name: "via", key: with(ifname), data: data},
 		roleTarget:      {name: "target", key: key},
 	} {
 		def.role, def.one, def.ports, def.size = setRole(role), one, size, addr.size

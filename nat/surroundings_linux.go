@@ -180,7 +180,7 @@ func (c *Controller) note(set string, index uint32, name string) error {
 
 // addGuard writes the guard chain anew, whatever was in it.
 func (c *Controller) addGuard(b *batch) error {
-	for _, guard := range layout(c.bit, nil, false) {
+	for _, guard := range layout(c.bit, func(setID) []uint8 { return nil }, false) {
 		if guard.name != chainGuard {
 			continue
 		}

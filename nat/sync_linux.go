@@ -20,16 +20,17 @@ type work struct {
 	gen       uint32 // the generation that it starts from; 0 when none lasted long enough
 	full      bool   // found by reading everything back
 	del, add  [numSets][]keyed
-	fresh     bool       // the table does not exist
-	idle      bool       // nothing of it is in force: no rule translates
-	rebuild   bool       // one of our sets has another shape
-	sets      []string   // all sets there are
-	addSets   []setShape // missing sets
-	delSets   []string   // sets that are not ours, or not needed
-	chains    []chainDef // all chains as they must be; nil: as they are
-	rules     []string   // names of those that have to be written
-	delChains []string   // chains that are not ours, or stand on another hook
-	moved     bool       // another program changed something while we wrote
+	going     *[numSets][]keyed // what del has, and what goes with its set
+	fresh     bool              // the table does not exist
+	idle      bool              // nothing of it is in force: no rule translates
+	rebuild   bool              // one of our sets has another shape
+	sets      []string          // all sets there are
+	addSets   []setShape        // missing sets
+	delSets   []string          // sets that are not ours, or not needed
+	chains    []chainDef        // all chains as they must be; nil: as they are
+	rules     []string          // names of those that have to be written
+	delChains []string          // chains that are not ours, or stand on another hook
+	moved     bool              // another program changed something while we wrote
 }
 
 func (w *work) empty() bool {
@@ -138,6 +139,7 @@ func (p *plan) delta(gen uint32) *work {
 			}
 		}
 	}
+	w.going = &w.del
 	return w
 }
 
@@ -155,7 +157,7 @@ func (c *Controller) restructure(w *work) {
 			w.delSets = append(w.delSets, setDefs[s].name)
 		}
 	}
-	w.chains = layout(c.bit, c.plan, c.shut)
+	w.chains = layout(c.bit, c.plan.lengthsOf, c.shut)
 	for i := range w.chains {
 		if !sameComments(w.chains[i].rules, c.chains[i].rules) {
 			w.rules = append(w.rules, w.chains[i].name)
@@ -182,7 +184,7 @@ func (c *Controller) known(w *work, gen uint32) {
 
 // compare is the difference to what was read back.
 func (c *Controller) compare(t *tableState, m *match) (*work, error) {
-	w := &work{gen: t.gen, full: true, fresh: !t.exists, sets: names(t.sets), chains: layout(c.bit, c.plan, c.shut)}
+	w := &work{gen: t.gen, full: true, fresh: !t.exists, sets: names(t.sets), chains: layout(c.bit, c.plan.lengthsOf, c.shut), going: &m.wrong}
 	w.idle = len(t.rules["prerouting"])+len(t.rules["output"]) == 0
 	needed := map[string]bool{}
 	for _, shape := range c.plan.setShapes() {

@@ -8,10 +8,10 @@ import (
 )
 
 // write brings about the work and returns the generation that it made. What
-// is in force changes in one transaction. Before it go sets that no rule looks
-// at yet, in as many transactions as the send buffer asks for; after it goes
-// what no rule looks at any more, since a packet may still be on its way
-// through the old rules.
+// is in force changes in one transaction, or in two where something moves.
+// Before go sets that no rule looks at yet, in as many transactions as the send
+// buffer asks for; after it goes what no rule looks at any more, since a packet
+// may still be on its way through the old rules.
 func (c *Controller) write(w *work) (gen uint32, err error) {
 	gen = w.gen
 	commit := func(b *batch) error {
@@ -51,12 +51,26 @@ func (c *Controller) write(w *work) (gen uint32, err error) {
 			b = newBatch(c.table, gen)
 		}
 	}
+	last := w
+	if !w.fresh && !w.idle && w.moves() {
+		if last, err = c.widen(b, w, late); err == nil {
+			err = commit(b)
+		}
+		if err != nil {
+			return gen, err
+		}
+		settleDown()
+		b, late = newBatch(c.table, gen), last
+	}
 	b.change(late)
-	if err := b.swapRules(w); err != nil {
+	if err := b.swapRules(last); err != nil {
 		return gen, err
 	}
 	if err := commit(b); err != nil {
 		return gen, err
+	}
+	if w.full && len(w.delSets) > 0 {
+		settleDown()
 	}
 	b = newBatch(c.table, gen)
 	for _, name := range w.delSets {
@@ -117,6 +131,7 @@ func (c *Controller) restage(w *work, commit func(*batch) error, gen *uint32) er
 	if err := commit(b); err != nil {
 		return err
 	}
+	settleDown()
 	b = newBatch(c.table, *gen)
 	for _, name := range w.sets {
 		b.delSet(name)
