@@ -12,7 +12,9 @@ GUEST       := server/embedded/dist/start-container
 # Services that tests run on a server: a pair of examples, and the pair that
 # calls every effect. They share the examples' node_modules.
 SERVICES    := examples/services/ledger examples/services/vault server/e2e/conformance/peer server/e2e/conformance/probe
-SERVICE_PKGS := $(foreach s,$(SERVICES),bin/packages/$(notdir $s).s9pk)
+# And one that is described as data: packed as it stands, nothing to compile.
+DESCRIBED   := examples/services/radicale
+SERVICE_PKGS := $(foreach s,$(SERVICES) $(DESCRIBED),bin/packages/$(notdir $s).s9pk)
 SERVICE_MODULES := examples/services/node_modules
 
 # Debian packages: what a build needs, what packing and the base image need on
@@ -69,6 +71,13 @@ bin/packages/$(notdir $1).s9pk: $(call SERVICE_SOURCES,$1) bin/packages/.checked
 	bin/stead s9pk pack --key bin/example-key.pem --arch "$$$$(uname -m)" --cache bin/cache/selfstead/images --output $$@ $1
 endef
 $(foreach s,$(SERVICES),$(eval $(call service,$s)))
+
+define described
+bin/packages/$(notdir $1).s9pk: $(call SERVICE_SOURCES,$1) $(wildcard s9pk/pack/service/*.go s9pk/pack/service/program/dist/*) $(EXAMPLE_PKG) | build
+	@mkdir -p $$(@D)
+	bin/stead s9pk pack --key bin/example-key.pem --arch "$$$$(uname -m)" --cache bin/cache/selfstead/images --output $$@ $1
+endef
+$(foreach s,$(DESCRIBED),$(eval $(call described,$s)))
 
 # The Debian image that every service container starts from.
 base: bin/base.path
@@ -132,9 +141,11 @@ fuzz:
 crash: deps-test
 	PATCHDB_CRASHES=20 PATCHDB_STRACE_STEP=1 $(GO) test -timeout 60m -v -run 'Crash|Strace|Kill' ./patchdb | grep -v '^ *\(=== \|--- PASS\)'
 
-# Golden files, and the Node runtime's one file; read the diff.
+# Golden files, the Node runtime's one file, and the program of described
+# services; read the diff.
 golden: $(GUEST)
 	cd lxcrt/guest/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && node build.mjs
+	cd s9pk/pack/service/program && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && npm run -s build
 	$(GO) test ./server ./nat ./nat/gateway ./lxcrt -run 'Golden|OpenAPI|Contract' -update
 
 deps-build:

@@ -10,6 +10,9 @@
 //	images/ID.json        optional: what image ID is made of, see package image
 //	images/ARCH/ID.squashfs, .json, .env   optional: image ID made already
 //
+// or one that is described as data: service.yaml in the place of the bundle, and
+// of images/ and instructions.md too where it says those; see package service.
+//
 // An image comes, in this order of preference, from Options.Images, from
 // images/ID.json, or from what the manifest says (dockerTag, dockerBuild, or
 // packed for files that are there already).

@@ -17,7 +17,8 @@ import (
 func TestImports(t *testing.T) {
 	const module = "github.com/selfstead/selfstead/"
 	for dir, may := range map[string][]string{
-		".":           {"s9pk", "s9pk/merkle", "s9pk/pack/image", "s9pk/remote", "s9pk/validate"},
+		".":           {"s9pk", "s9pk/merkle", "s9pk/pack/image", "s9pk/pack/service", "s9pk/remote", "s9pk/validate"},
+		"service":     {"s9pk/exver", "s9pk/pack/image"},
 		"image":       {"s9pk/squashfs"},
 		"../squashfs": nil,
 		"../remote":   {"s9pk", "s9pk/merkle"},

@@ -88,14 +88,18 @@ func Pack(ctx context.Context, o Options) (path string, err error) {
 	if o.CacheDir, err = cacheDir(o.CacheDir); err != nil {
 		return "", err
 	}
-	p := &packer{Options: o, root: merkle.NewDirectory()}
+	work, err := os.MkdirTemp("", "stead-pack-")
+	if err != nil {
+		return "", fmt.Errorf("pack: %w", err)
+	}
+	defer os.RemoveAll(work)
+	if err := describe(&o, work); err != nil {
+		return "", err
+	}
+	p := &packer{Options: o, root: merkle.NewDirectory(), work: work}
 	if p.parts, err = findParts(&o); err != nil {
 		return "", err
 	}
-	if p.work, err = os.MkdirTemp("", "stead-pack-"); err != nil {
-		return "", fmt.Errorf("pack: %w", err)
-	}
-	defer os.RemoveAll(p.work)
 	for _, step := range []func(context.Context) error{
 		p.readManifest, p.revision, p.architectures, p.files, p.members, p.images, p.dependencies, p.putManifest,
 	} {
