@@ -25,6 +25,7 @@ import (
 	"github.com/selfstead/selfstead/server/account"
 	"github.com/selfstead/selfstead/server/api"
 	"github.com/selfstead/selfstead/server/authority"
+	"github.com/selfstead/selfstead/server/idempotency"
 	"github.com/selfstead/selfstead/server/notification"
 	"github.com/selfstead/selfstead/server/operation"
 	"github.com/selfstead/selfstead/server/state"
@@ -130,9 +131,11 @@ func startLab(t testing.TB, doc state.Document, tune ...func(*lab)) *lab {
 	l.services = newServices(l.db, l.ops, filepath.Join(dir, "logs"))
 	l.notes = notification.New(notification.Options{DB: l.db, Pause: time.Millisecond})
 	require.NoError(t, l.notes.Start(t.Context()))
+	requests, err := idempotency.Open(t.Context(), filepath.Join(dir, "requests.db"), idempotency.Options{})
+	require.NoError(t, err)
 	l.server = server.New(server.Deps{
-		Notifications: l.notes,
-		DB:            l.db, Operations: l.ops, Account: l.account, Services: l.services, Authority: root,
+		Notifications: l.notes, Requests: requests,
+		DB: l.db, Operations: l.ops, Account: l.account, Services: l.services, Authority: root,
 		Forwards: func() []api.Forward {
 			return []api.Forward{{Name: "hello-world/ui/80", Source: "192.0.2.7:49152", Target: "10.43.0.2:80", Count: 1, Protocols: "tcp"}}
 		},
@@ -163,6 +166,7 @@ func startLab(t testing.TB, doc state.Document, tune ...func(*lab)) *lab {
 		wg.Wait()
 		assert.NoError(t, l.ops.Close(ctx))
 		assert.NoError(t, l.notes.Close())
+		assert.NoError(t, requests.Close())
 		assert.NoError(t, l.db.Close())
 	})
 	return l

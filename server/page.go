@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/selfstead/selfstead/server/problem"
 )
@@ -19,6 +20,8 @@ type pageInput struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"200" doc:"most items to return"`
 	Cursor string `query:"cursor" maxLength:"600" pattern:"^[A-Za-z0-9_-]*$" patternDescription:"cursor of a Link header" doc:"where to go on: the one that the Link header of the page before names"`
 }
+
+func (in *packagePageInput) page() pageInput { return pageInput{in.Limit, in.Cursor} }
 
 // list is one page of a list.
 type list[T any] struct {
@@ -74,4 +77,4 @@ func nextLink(ctx context.Context, name, value string, limit int) string {
 }
 
 // timeKey is a time as a key.
-func timeKey(nano int64, id string) string { return fmt.Sprintf("%020d %s", nano, id) }
+func timeKey(t time.Time, id string) string { return fmt.Sprintf("%020d %s", t.UnixNano(), id) }

@@ -36,16 +36,22 @@ func (s *Server) actionRoutes() {
 	add(s, huma.Operation{
 		OperationID: "list-actions", Method: http.MethodGet, Path: "/v1/packages/{id}/actions", Tags: []string{tagActions},
 		Errors: missing, Summary: "List what a package offers to do",
-	}, func(_ context.Context, in *packageInput) (*body[[]api.Action], error) {
-		list, err := members(s.deps.DB, in.ID, "actions", func(id string, a *api.Action) { a.ID = id })
-		return &body[[]api.Action]{list}, err
+	}, func(ctx context.Context, in *packagePageInput) (*list[api.Action], error) {
+		found, err := members(s.deps.DB, in.ID, "actions", func(id string, a *api.Action) { a.ID = id })
+		if err != nil {
+			return nil, err
+		}
+		return paged(ctx, in.page(), found, false, func(a api.Action) string { return a.ID })
 	})
 	add(s, huma.Operation{
 		OperationID: "list-tasks", Method: http.MethodGet, Path: "/v1/packages/{id}/tasks", Tags: []string{tagActions},
 		Errors: missing, Summary: "List what a package is asked to do", Description: "Tasks name an action; one with severity critical keeps the package from running.",
-	}, func(_ context.Context, in *packageInput) (*body[[]api.Task], error) {
-		list, err := members(s.deps.DB, in.ID, "tasks", func(id string, t *api.Task) { t.ID = id })
-		return &body[[]api.Task]{list}, err
+	}, func(ctx context.Context, in *packagePageInput) (*list[api.Task], error) {
+		found, err := members(s.deps.DB, in.ID, "tasks", func(id string, t *api.Task) { t.ID = id })
+		if err != nil {
+			return nil, err
+		}
+		return paged(ctx, in.page(), found, false, func(t api.Task) string { return t.ID })
 	})
 	fails := []int{http.StatusNotFound, http.StatusConflict, http.StatusServiceUnavailable}
 	add(s, huma.Operation{

@@ -20,7 +20,13 @@ func (s *Server) grantRoutes() {
 		OperationID: "list-grants", Method: http.MethodGet, Path: "/v1/packages/{id}/grants", Tags: []string{tagPackages},
 		Errors: missing, Summary: "List which packages may reach a package",
 		Description: "Packages whose manifests declare the dependency, and those that its owner lets in. No other package reaches it inside the server.",
-	}, func(_ context.Context, in *packageInput) (*body[[]api.Grant], error) { return s.grantsBody(in.ID) })
+	}, func(ctx context.Context, in *packagePageInput) (*list[api.Grant], error) {
+		found, err := s.deps.Services.Grants(in.ID)
+		if err != nil {
+			return nil, err
+		}
+		return paged(ctx, in.page(), found, false, func(g api.Grant) string { return g.Client })
+	})
 	add(s, huma.Operation{
 		OperationID: "put-grant", Method: http.MethodPut, Path: "/v1/packages/{id}/grants/{client}", Tags: []string{tagPackages},
 		Errors: missing, Summary: "Let a package reach another",

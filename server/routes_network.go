@@ -14,12 +14,8 @@ func (s *Server) networkRoutes() {
 		add(s, huma.Operation{
 			OperationID: "list-forwards", Method: http.MethodGet, Path: "/v1/network/forwards", Tags: []string{tagNetwork},
 			Summary: "List the published ports", Description: "As they are in force now.",
-		}, func(context.Context, *nothing) (*body[[]api.Forward], error) {
-			list := s.deps.Forwards()
-			if list == nil {
-				list = []api.Forward{}
-			}
-			return &body[[]api.Forward]{list}, nil
+		}, func(ctx context.Context, in *pageInput) (*list[api.Forward], error) {
+			return paged(ctx, *in, s.deps.Forwards(), false, func(f api.Forward) string { return f.Name + " " + f.Source + " " + f.Protocols })
 		})
 	}
 	if s.deps.Authority != nil {

@@ -33,8 +33,8 @@ func (s *Server) operationRoutes() {
 	add(s, huma.Operation{
 		OperationID: "list-operations", Method: http.MethodGet, Path: "/v1/operations", Tags: []string{tagOperations},
 		Summary: "List operations", Description: "What runs, and what ended within the last hour; the newest first.",
-	}, func(context.Context, *nothing) (*body[[]operation.Operation], error) {
-		return &body[[]operation.Operation]{s.deps.Operations.List()}, nil
+	}, func(ctx context.Context, in *pageInput) (*list[operation.Operation], error) {
+		return paged(ctx, *in, s.deps.Operations.List(), true, func(op operation.Operation) string { return timeKey(op.Created, op.ID) })
 	})
 	add(s, huma.Operation{
 		OperationID: "get-operation", Method: http.MethodGet, Path: "/v1/operations/{id}", Tags: []string{tagOperations},

@@ -15,6 +15,11 @@ type (
 	packageInput struct {
 		ID string `path:"id" maxLength:"200" doc:"id of the package" example:"hello-world"`
 	}
+	packagePageInput struct {
+		ID     string `path:"id" maxLength:"200" doc:"id of the package" example:"hello-world"`
+		Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"200" doc:"most items to return"`
+		Cursor string `query:"cursor" maxLength:"600" pattern:"^[A-Za-z0-9_-]*$" patternDescription:"cursor of a Link header" doc:"where to go on: the one that the Link header of the page before names"`
+	}
 	sideloadInput struct {
 		Reinstall    bool   `query:"reinstall" doc:"install even the version that is installed, once more over its data"`
 		AcceptSigner string `query:"acceptSigner" maxLength:"64" pattern:"^[0-9a-f]{64}$" doc:"the new signer, in hex, that may take an installed package over; without it another signer than that of the first install is refused"`
@@ -35,14 +40,15 @@ func (s *Server) packageRoutes() {
 	add(s, huma.Operation{
 		OperationID: "list-packages", Method: http.MethodGet, Path: "/v1/packages", Tags: []string{tagPackages},
 		Summary: "List packages", Description: "Without their manifests.",
-	}, func(context.Context, *nothing) (*body[[]api.Package], error) {
-		list, err := s.deps.Services.List()
-		out := make([]api.Package, len(list))
-		for i, p := range list {
-			p.Manifest = nil
-			out[i] = p
+	}, func(ctx context.Context, in *pageInput) (*list[api.Package], error) {
+		found, err := s.deps.Services.List()
+		if err != nil {
+			return nil, err
 		}
-		return &body[[]api.Package]{out}, err
+		for i := range found {
+			found[i].Manifest = nil
+		}
+		return paged(ctx, *in, found, false, func(p api.Package) string { return p.ID })
 	})
 	add(s, huma.Operation{
 		OperationID: "sideload-package", Method: http.MethodPost, Path: sideloadPath, Tags: []string{tagPackages},
@@ -98,12 +104,12 @@ func (s *Server) packageRoutes() {
 	add(s, huma.Operation{
 		OperationID: "list-hosts", Method: http.MethodGet, Path: "/v1/packages/{id}/hosts", Tags: []string{tagPackages},
 		Errors: missing, Summary: "List where a package can be reached",
-	}, func(_ context.Context, in *packageInput) (*body[[]api.Host], error) {
+	}, func(ctx context.Context, in *packagePageInput) (*list[api.Host], error) {
 		hosts, err := s.deps.Services.Hosts(in.ID)
-		if hosts == nil {
-			hosts = []api.Host{}
+		if err != nil {
+			return nil, err
 		}
-		return &body[[]api.Host]{hosts}, err
+		return paged(ctx, in.page(), hosts, false, func(h api.Host) string { return h.HostID })
 	})
 }
 

@@ -72,7 +72,7 @@ func (s *Server) signIn(ctx context.Context, in *signInInput) (*signInOutput, er
 	}, nil
 }
 
-func (s *Server) listSessions(ctx context.Context, _ *nothing) (*body[[]api.Session], error) {
+func (s *Server) listSessions(ctx context.Context, in *pageInput) (*list[api.Session], error) {
 	current := ""
 	if session := caller(ctx).session; session != nil {
 		current = session.ID
@@ -83,7 +83,7 @@ func (s *Server) listSessions(ctx context.Context, _ *nothing) (*body[[]api.Sess
 			ID: session.ID, Name: session.UserAgent, LoggedIn: session.LoggedIn, LastActive: session.LastActive, Current: session.ID == current,
 		})
 	}
-	return &body[[]api.Session]{out}, nil
+	return paged(ctx, *in, out, true, func(x api.Session) string { return timeKey(x.LoggedIn, x.ID) })
 }
 
 func (s *Server) signOut(ctx context.Context, _ *nothing) (*signOutOutput, error) {

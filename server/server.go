@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"hash/maphash"
 	"io"
 	"log/slog"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"github.com/selfstead/selfstead/server/account"
 	"github.com/selfstead/selfstead/server/api"
 	"github.com/selfstead/selfstead/server/authority"
+	"github.com/selfstead/selfstead/server/idempotency"
 	"github.com/selfstead/selfstead/server/journal"
 	"github.com/selfstead/selfstead/server/notification"
 	"github.com/selfstead/selfstead/server/operation"
@@ -65,6 +67,7 @@ type Deps struct {
 	Authority  *authority.Authority // nil: no root certificate to offer
 
 	Notifications *notification.Manager // nil: the routes are left out
+	Requests      *idempotency.Store    // nil: Idempotency-Key is not heeded
 }
 
 // Options tunes New. The zero value suits tests.
@@ -85,6 +88,8 @@ type Server struct {
 	log     *slog.Logger
 	started time.Time
 	api     huma.API
+	router  chi.Router
+	tagged  tagged
 	handler http.Handler
 
 	ctx    context.Context // done at Shutdown: ends the streams
@@ -122,8 +127,11 @@ func New(d Deps, o Options) *Server {
 	router.NotFound(s.notFound)
 	router.MethodNotAllowed(methodNotAllowed(router))
 	s.api = humachi.New(router, s.humaConfig())
-	s.api.UseMiddleware(s.authenticate)
+	s.router = router
+	s.tagged.paths, s.tagged.seed = map[string]bool{}, maphash.MakeSeed()
+	s.api.UseMiddleware(s.authenticate, s.once, s.conditional)
 	s.routes()
+	s.describeHeaders()
 	s.documentRoutes(router)
 	s.handler = s.outer(router)
 	return s

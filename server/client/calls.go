@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/selfstead/selfstead/server/api"
 	"github.com/selfstead/selfstead/server/journal"
@@ -24,6 +25,39 @@ func get[T any](ctx context.Context, c *Client, path string) (T, error) {
 	var out T
 	err := c.Call(ctx, http.MethodGet, path, nil, &out)
 	return out, err
+}
+
+// every reads a whole list, page by page.
+func every[T any](ctx context.Context, c *Client, path string) ([]T, error) {
+	out := []T{}
+	for path != "" {
+		req, err := c.request(ctx, http.MethodGet, path, nil)
+		if err != nil {
+			return nil, err
+		}
+		res, err := c.send(req)
+		if err != nil {
+			return nil, err
+		}
+		var page []T
+		err = json.NewDecoder(io.LimitReader(res.Body, maxAnswer)).Decode(&page)
+		res.Body.Close()
+		if err != nil {
+			return nil, fmt.Errorf("client: answer of GET %s: %w", path, err)
+		}
+		out = append(out, page...)
+		path = next(res.Header.Get("Link"))
+	}
+	return out, nil
+}
+
+// next is the path of the page after one with that Link header.
+func next(link string) string {
+	target, rest, ok := strings.Cut(strings.TrimPrefix(link, "<"), ">")
+	if !ok || !strings.Contains(rest, `rel="next"`) || !strings.HasPrefix(target, "/") {
+		return ""
+	}
+	return target
 }
 
 func post[T any](ctx context.Context, c *Client, method, path string, in any) (T, error) {
@@ -66,7 +100,7 @@ func (c *Client) SignOut(ctx context.Context) error {
 
 // Sessions lists who is signed in.
 func (c *Client) Sessions(ctx context.Context) ([]api.Session, error) {
-	return get[[]api.Session](ctx, c, "/v1/sessions")
+	return every[api.Session](ctx, c, "/v1/sessions")
 }
 
 // RevokeSession ends a session.
@@ -81,7 +115,7 @@ func (c *Client) ChangePassword(ctx context.Context, in api.PasswordChange) erro
 
 // Packages lists the packages.
 func (c *Client) Packages(ctx context.Context) ([]api.Package, error) {
-	return get[[]api.Package](ctx, c, "/v1/packages")
+	return every[api.Package](ctx, c, "/v1/packages")
 }
 
 // Package reads one.
@@ -134,7 +168,7 @@ func (c *Client) Sideload(ctx context.Context, body io.Reader, size int64) (oper
 
 // Grants lists which packages may reach a package inside the server.
 func (c *Client) Grants(ctx context.Context, id string) ([]api.Grant, error) {
-	return get[[]api.Grant](ctx, c, pkg(id, "/grants"))
+	return every[api.Grant](ctx, c, pkg(id, "/grants"))
 }
 
 // Grant lets client reach a package inside the server.
@@ -159,12 +193,12 @@ func (c *Client) SetLimits(ctx context.Context, id string, set api.Limits) (api.
 
 // Hosts lists where a package can be reached.
 func (c *Client) Hosts(ctx context.Context, id string) ([]api.Host, error) {
-	return get[[]api.Host](ctx, c, pkg(id, "/hosts"))
+	return every[api.Host](ctx, c, pkg(id, "/hosts"))
 }
 
 // Actions lists what a package offers to do.
 func (c *Client) Actions(ctx context.Context, id string) ([]api.Action, error) {
-	return get[[]api.Action](ctx, c, pkg(id, "/actions"))
+	return every[api.Action](ctx, c, pkg(id, "/actions"))
 }
 
 // ActionInput asks for the form of an action.
@@ -179,7 +213,7 @@ func (c *Client) RunAction(ctx context.Context, id, action string, in api.Action
 
 // Tasks lists what a package is asked to do.
 func (c *Client) Tasks(ctx context.Context, id string) ([]api.Task, error) {
-	return get[[]api.Task](ctx, c, pkg(id, "/tasks"))
+	return every[api.Task](ctx, c, pkg(id, "/tasks"))
 }
 
 // Log reads one page of a package's log.
@@ -199,7 +233,7 @@ func (c *Client) Log(ctx context.Context, id string, q journal.Query) (journal.P
 
 // Operations lists what runs and what ended lately.
 func (c *Client) Operations(ctx context.Context) ([]operation.Operation, error) {
-	return get[[]operation.Operation](ctx, c, "/v1/operations")
+	return every[operation.Operation](ctx, c, "/v1/operations")
 }
 
 // Operation reads one.
@@ -219,7 +253,7 @@ func (c *Client) State(ctx context.Context, pointer string) (api.Dump, error) {
 
 // Forwards lists the published ports.
 func (c *Client) Forwards(ctx context.Context) ([]api.Forward, error) {
-	return get[[]api.Forward](ctx, c, "/v1/network/forwards")
+	return every[api.Forward](ctx, c, "/v1/network/forwards")
 }
 
 // SMTP reads the outgoing mail server.

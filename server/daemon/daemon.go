@@ -22,6 +22,7 @@ import (
 	"github.com/selfstead/selfstead/server/account"
 	"github.com/selfstead/selfstead/server/authority"
 	"github.com/selfstead/selfstead/server/embedded"
+	"github.com/selfstead/selfstead/server/idempotency"
 	"github.com/selfstead/selfstead/server/network"
 	"github.com/selfstead/selfstead/server/notification"
 	"github.com/selfstead/selfstead/server/operation"
@@ -65,6 +66,7 @@ type Daemon struct {
 	base     *embedded.Base
 	server   *server.Server
 	notes    *notification.Manager
+	requests *idempotency.Store
 
 	tcp, socket net.Listener
 	scheme      string
@@ -105,7 +107,7 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 	}
 	d.server = server.New(server.Deps{
 		DB: d.db, Operations: d.ops, Account: d.account, Services: d.services, Forwards: d.network.Forwards, Authority: d.root,
-		Notifications: d.notes,
+		Notifications: d.notes, Requests: d.requests,
 	}, server.Options{
 		Version: o.Version, Architecture: architecture(), Power: d.end, Ready: d.isReady, Logger: d.log,
 	})
@@ -138,6 +140,10 @@ func (d *Daemon) openFolder(ctx context.Context) error {
 		return fmt.Errorf("daemon: %w", err)
 	}
 	d.push(func() { d.db.Close() })
+	if d.requests, err = idempotency.Open(ctx, filepath.Join(d.o.Dir, "requests.db"), idempotency.Options{}); err != nil {
+		return fmt.Errorf("daemon: %w", err)
+	}
+	d.push(func() { d.requests.Close() })
 	d.id, err = prepare(ctx, d.db, d.o.Version)
 	return err
 }
@@ -182,7 +188,8 @@ func (d *Daemon) openRooms(ctx context.Context) error {
 		return fmt.Errorf("daemon: %w", err)
 	}
 	d.push(func() { d.warn("runtime", d.runtime.Close()) })
-	if d.nat, err = nat.New(nat.Options{Table: "selfstead-nat-" + tag, Logger: d.log}); err != nil {
+	// Services ask this server for ports, and open none on a router themselves.
+	if d.nat, err = nat.New(nat.Options{Table: "selfstead-nat-" + tag, Logger: d.log, NoPortMapping: true}); err != nil {
 		return fmt.Errorf("daemon: %w", err)
 	}
 	d.push(func() { d.warn("nat", d.nat.Close()) })
@@ -296,7 +303,7 @@ func (d *Daemon) close(ctx context.Context, stop bool) error {
 	if stop {
 		errs = append(errs, d.nat.CleanUp(context.WithoutCancel(ctx)))
 	}
-	errs = append(errs, d.nat.Close(), d.runtime.Close(), d.db.Close())
+	errs = append(errs, d.nat.Close(), d.runtime.Close(), d.requests.Close(), d.db.Close())
 	d.unwind() // each Close above may be called again
 	if err := os.Remove(d.Socket()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		errs = append(errs, err)
