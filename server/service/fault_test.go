@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/selfstead/selfstead/s9pk"
+	"github.com/selfstead/selfstead/s9pk/exver"
 	"github.com/selfstead/selfstead/server/operation"
 	"github.com/selfstead/selfstead/server/problem"
 	"github.com/stretchr/testify/require"
@@ -255,6 +256,20 @@ func TestRefusedUploads(t *testing.T) {
 		p := l.refused(file, 422)
 		require.Equal(t, code, p.Code, "%+v", p)
 		require.NotEmpty(t, p.Detail)
+		l.nothingLeft("alpha")
+	}
+	much := uint64(1 << 60)
+	for what, ask := range map[string]func(*s9pk.Manifest){
+		"bytes of memory": func(m *s9pk.Manifest) { m.HardwareRequirements.RAM = &much },
+		"a quantum computer": func(m *s9pk.Manifest) {
+			product := "Quantum"
+			m.HardwareRequirements.Devices = []s9pk.DeviceFilter{{Description: "a quantum computer", Class: s9pk.ClassProcessor, Product: &product}}
+		},
+		"release 99.0.0": func(m *s9pk.Manifest) { m.OSVersion = exver.MustParseExtended("99.0.0:0").Upstream },
+	} {
+		p := l.refused(build(t, testPackage{ID: "alpha", Manifest: ask}), 422)
+		require.Equal(t, problem.CodeIncompatible, p.Code)
+		require.Contains(t, p.Detail, what)
 		l.nothingLeft("alpha")
 	}
 	empty := l.refused([]byte{}, 422)

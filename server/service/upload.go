@@ -135,6 +135,9 @@ func (in *installing) claim(ctx context.Context) error {
 	if err := checkMachine(mf, m.arch); err != nil {
 		return err
 	}
+	if err := checkRequirements(mf, uint64(machineMemory()), func() []device { return findDevices("/") }); err != nil {
+		return err
+	}
 	raw, err := json.Marshal(mf)
 	if err != nil {
 		return err
