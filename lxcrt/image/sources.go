@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -187,6 +188,38 @@ func lines(all []source, dir string) ([]string, error) {
 			option = "[signed-by=" + signed + "] "
 		}
 		out = append(out, "deb "+option+s.uri+" "+s.suite+" "+strings.Join(s.components, " "))
+	}
+	return out, nil
+}
+
+// AptSources is /etc/apt/sources.list for a container of an image that Build made
+// of a suite ("" is the default's): the host's sources for Debian, without keys,
+// settings and credentials of its own. An image has none, so that it is the same
+// whichever mirror its packages came from.
+func AptSources(suite string) ([]byte, error) {
+	o := Options{Cache: "/", Suite: suite}
+	if err := o.settle(); err != nil {
+		return nil, err
+	}
+	found, err := hostSources("/etc/apt")
+	if err != nil {
+		return nil, err
+	}
+	return aptSources(found, hostCodename(), o.Suite)
+}
+
+func aptSources(all []source, codename, suite string) ([]byte, error) {
+	wanted, err := rewrite(all, codename, suite)
+	if err != nil {
+		return nil, err
+	}
+	var out []byte
+	for _, s := range wanted {
+		u, err := url.Parse(s.uri)
+		if err != nil || u.User != nil {
+			continue
+		}
+		out = fmt.Appendf(out, "deb [signed-by=%s] %s %s main\n", archiveKeyring, s.uri, s.suite)
 	}
 	return out, nil
 }

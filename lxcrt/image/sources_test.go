@@ -53,6 +53,19 @@ deb [signed-by=DIR/key-5.asc] http://b.example/debian trixie-updates main`
 	if err != nil || string(key) != "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nabc\n-----END PGP PUBLIC KEY BLOCK-----\n" {
 		t.Errorf("key %q (%v)", key, err)
 	}
+	// What a container of the image gets has no keys and no passwords of the host's.
+	inside, err := aptSources(append(found, source{uri: "https://me:secret@own.example/debian", suite: "bookworm", components: []string{"main"}}), "bookworm", "trixie")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = ""
+	for _, l := range []string{"https://mirror.example/debian trixie", "http://a.example/debian trixie", "http://b.example/debian trixie",
+		"https://mirror.example/security trixie-security", "http://a.example/debian trixie-updates", "http://b.example/debian trixie-updates"} {
+		want += "deb [signed-by=" + archiveKeyring + "] " + l + " main\n"
+	}
+	if string(inside) != want {
+		t.Errorf("got\n%s\nwant\n%s", inside, want)
+	}
 	if _, err := rewrite(nil, "bookworm", "trixie"); err == nil {
 		t.Error("no source at all was enough")
 	}

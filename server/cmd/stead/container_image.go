@@ -18,6 +18,7 @@ import (
 type rootfs struct {
 	layer  lxcrt.Layer
 	config image.Config
+	files  []lxcrt.File
 }
 
 // findImage takes what was named on the command line for what it is.
@@ -35,7 +36,16 @@ func findImage(ctx context.Context, name, cache, ref string, errOut io.Writer) (
 	}
 	if name == "debian" {
 		path, err := image.Build(ctx, image.Options{Cache: cache, Progress: progress})
-		return rootfs{layer: lxcrt.Layer{Path: path}}, err
+		root := rootfs{layer: lxcrt.Layer{Path: path}}
+		if err != nil {
+			return root, err
+		}
+		// So that apt-get finds packages inside. A host without sources has kept the
+		// image from before.
+		if text, err := image.AptSources(""); err == nil {
+			root.files = append(root.files, lxcrt.File{Path: "/etc/apt/sources.list", Data: text})
+		}
+		return root, nil
 	}
 	path, err := filepath.Abs(name)
 	if err != nil {

@@ -91,7 +91,7 @@ container is left running.`,
 
 // spec makes what does not depend on other containers.
 func (f *runFlags) spec(root rootfs, command []string) (lxcrt.Spec, []string, error) {
-	s := lxcrt.Spec{Name: f.name, Layers: []lxcrt.Layer{root.layer}, Log: &lxcrt.Log{}, Limits: lxcrt.Limits{CPUQuota: f.cpus, PIDs: f.pids}}
+	s := lxcrt.Spec{Name: f.name, Layers: []lxcrt.Layer{root.layer}, Files: slices.Clone(root.files), Log: &lxcrt.Log{}, Limits: lxcrt.Limits{CPUQuota: f.cpus, PIDs: f.pids}}
 	var err error
 	if f.memory != "" {
 		if s.Limits.Memory, err = parseBytes(f.memory); err != nil {
