@@ -16,6 +16,7 @@ type Package struct {
 	Health       map[string]Health `json:"health" doc:"last word of each health check, by check id"`
 	Error        *PackageError     `json:"error,omitempty" doc:"why the package is in its state, when that is a fault"`
 	Started      *time.Time        `json:"started,omitempty" doc:"when the service last started"`
+	Disk         map[string]int64  `json:"disk,omitempty" doc:"what each of its volumes takes on the disk, in bytes; counted now and then"`
 	Signer       string            `json:"signer,omitempty" doc:"Ed25519 public key that signed the package, hex"`
 	Manifest     json.RawMessage   `json:"manifest,omitempty" doc:"the manifest as the package carries it; not in lists"`
 }

@@ -29,6 +29,11 @@ func (m *Manager) SetDesired(ctx context.Context, id, desired string, force bool
 	default:
 		return problem.New(422, problem.CodeInvalid, "the desired state is not known").WithField("body.state", "expected running or stopped", desired)
 	}
+	if desired == state.StateRunning && !force {
+		if err := m.roomToRun(id); err != nil {
+			return err
+		}
+	}
 	failed := false
 	_, err = m.db.Update(ctx, func(tx *patchdb.Tx) error {
 		if desired == state.StateRunning && !force {
@@ -159,7 +164,7 @@ func view(id string, p state.Package) api.Package {
 	v := api.Package{
 		ID: id, Title: mf.Title, Version: mf.Version, Summary: mf.Description.Short.For("en_US"),
 		State: p.State, DesiredState: p.DesiredState, Health: map[string]api.Health{},
-		Started: p.StatusInfo.Started, Signer: p.DeveloperKey, Manifest: p.StateInfo.Manifest,
+		Started: p.StatusInfo.Started, Signer: p.DeveloperKey, Manifest: p.StateInfo.Manifest, Disk: p.Disk,
 	}
 	for name, h := range p.StatusInfo.Health {
 		message := ""

@@ -63,3 +63,12 @@ func TestDrift(t *testing.T) {
 		})
 	}
 }
+
+func TestLookAgain(t *testing.T) {
+	t.Parallel()
+	for free, want := range map[int64]time.Duration{
+		0: lookLeast, diskReserve: lookLeast, diskReserve + fillRate: time.Second, 1 << 40: lookMost,
+	} {
+		require.Equal(t, want, lookAgain(free), "%d", free)
+	}
+}

@@ -320,6 +320,44 @@ func TestUpdateDiskFull(t *testing.T) {
 	asBefore("filled")
 }
 
+// Who fills the disk is stopped before the server's own reserve is used up, and
+// nobody else is.
+func TestWriterIsStopped(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	require.NoError(t, syscall.Mount("tmpfs", l.dir, "tmpfs", 0, "size=150m"))
+	defer syscall.Unmount(l.dir, syscall.MNT_DETACH)
+	l.start()
+	defer l.stop(syscall.SIGINT)
+	l.install(build(t, testPackage{ID: "quiet", Port: 18080}))
+	l.install(build(t, testPackage{ID: "writer", Code: map[string]any{"write": true}}))
+	l.reach("writer", "running")
+	p := l.reach("writer", "stopped")
+	require.Equal(t, "stopped", p.DesiredState)
+	l.healthy("quiet")
+	var fs syscall.Statfs_t
+	require.NoError(t, syscall.Statfs(l.dir, &fs))
+	require.Greater(t, int64(fs.Bavail)*int64(fs.Bsize), int64(16<<20), "most of the reserve is there")
+	p, _ = l.pkg("writer")
+	require.Greater(t, p.Disk["main"], int64(10<<20))
+	quiet, _ := l.pkg("quiet")
+	require.Positive(t, quiet.Disk["main"])
+	require.Less(t, quiet.Disk["main"], int64(1<<20))
+	var no problem.Problem
+	l.json("PUT", "/v1/packages/writer/desired-state", `{"state":"running"}`, 507, &no)
+	require.Equal(t, problem.CodeDiskFull, no.Code)
+	require.NoError(t, os.Remove(l.dir+"/volumes/writer/data/main/written"))
+	l.json("PUT", "/v1/packages/writer/desired-state", `{"state":"running"}`, 200, nil)
+	l.reach("writer", "stopped") // and again
+	l.stop(syscall.SIGINT)
+	var told []string
+	for _, n := range l.notes() {
+		told = append(told, n.Level+" "+n.Title+": "+n.Message)
+	}
+	require.Len(t, told, 2)
+	require.Contains(t, told[0], "error Service stopped: the disk is full: writer was stopped")
+}
+
 // containerIP asks the service itself.
 func (l *lab) containerIP(id string) string {
 	l.t.Helper()

@@ -151,6 +151,7 @@ func (in *installing) install(ctx context.Context) (InstallResult, error) {
 	u.start()
 	u.recheckSoon("")
 	u.release()
+	u.countSoon()
 	return InstallResult{PackageID: u.id, Version: in.bundle.Manifest.Version.String()}, nil
 }
 

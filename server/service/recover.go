@@ -106,6 +106,7 @@ func (m *Manager) Start(ctx context.Context) error {
 		_, there := packages[op.Package]
 		return op.Kind == "uninstall" && !there
 	})
+	m.feeding.Go(func() { m.watchDisk(feeding) })
 	close(m.up)
 	return nil
 }

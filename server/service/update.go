@@ -177,6 +177,7 @@ func (in *installing) update(ctx context.Context) (InstallResult, error) {
 	u.start()
 	u.recheckSoon("")
 	u.release()
+	u.countSoon()
 	return InstallResult{PackageID: u.id, Version: in.bundle.Manifest.Version.String()}, nil
 }
 

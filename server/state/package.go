@@ -23,6 +23,7 @@ type Package struct {
 	OutboundGateway     *string                    `json:"outboundGateway"`
 	Plugin              map[string]any             `json:"plugin"`
 	Grants              map[string]time.Time       `json:"grants,omitempty"` // ours: packages that its owner lets in beside declared dependents, and since when
+	Disk                map[string]int64           `json:"disk,omitempty"`   // ours: what each volume takes on the disk, in bytes, at the last count
 	Limits              *Limits                    `json:"limits,omitempty"` // ours: what its owner lets it take of the machine, where not the default
 }
 

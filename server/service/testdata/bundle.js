@@ -124,6 +124,15 @@ exports.main = async ({ effects }) => ({
   build: async () => {
     if (test.crash && !(await fs.readFile(`${volume}/mended`).catch(() => null))) setTimeout(() => process.exit(3), test.crash)
     if (test.refuse && !(await fs.readFile(`${volume}/mended`).catch(() => null))) throw new Error('start says no')
+    if (test.write) {
+      const write = async n => {
+        await fs.appendFile(`${volume}/written`, Buffer.alloc(1 << 20, 1)).catch(() => {})
+        if (writing) setTimeout(write, 10)
+      }
+      let writing = true
+      setTimeout(write, 500)
+      return { term: async () => (writing = false) }
+    }
     if (test.hostile) {
       if (await fs.readFile(`${volume}/done`).catch(() => null)) return { term: async () => {} }
       hostile().catch(e => console.error(e))
