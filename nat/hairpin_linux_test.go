@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/selfstead/selfstead/nat"
 	"github.com/selfstead/selfstead/nat/nattest"
 )
 
@@ -88,6 +89,43 @@ func TestHairpin(t *testing.T) {
 				}
 				require.NoError(t, c.Close())
 			})
+		}
+	}
+}
+
+// TestThroughTwoHosts has a target ask for itself at the address of a host that
+// publishes this one: two translations each way, and the way back retraces them.
+func TestThroughTwoHosts(t *testing.T) {
+	t.Parallel()
+	nattest.Require(t, "nft")
+	n := newSite(t, "bridge")
+	n.s.BridgeRules(false)
+	tunnel := n.Router("T")
+	n.Join(tunnel, "to0", n.s, "up0")
+	outer, link, near := pair("198.51.100.7", "2001:db8:7::7"), pair("10.59.0.1", "fd59::1"), pair("10.59.0.2", "fd59::2")
+	var inner, far nat.Config
+	for _, fam := range families {
+		n.a.Serve(at(addrA[fam], 8080))
+		bits := map[string]string{"4": "/24", "6": "/64 nodad"}[fam]
+		tunnel.IP("addr add " + link[fam].String() + bits[:3] + " dev to0" + bits[3:])
+		n.s.IP("addr add " + near[fam].String() + bits[:3] + " dev up0" + bits[3:] + "\nroute add " + outer[fam].String() + " via " + link[fam].String())
+		inner.Forwards = append(inner.Forwards, nat.Forward{Name: "inner" + fam, Source: at(near[fam], 5000), Target: nat.Target{Addr: addrA[fam], Prefix: subnets[fam], Port: 8080}})
+		far.Forwards = append(far.Forwards, nat.Forward{Name: "outer" + fam, Source: at(outer[fam], 5000), Target: nat.Target{Addr: near[fam], Prefix: subnets[fam], Port: 5000}})
+	}
+	apply(t, controller(t, n.s), inner)
+	apply(t, controller(t, tunnel), far)
+	ask := func(from *nattest.Space, network, fam string) (netip.Addr, error) {
+		return from.Ask(nattest.Dialer{Network: network, Timeout: refused}, at(outer[fam], 5000))
+	}
+	for _, fam := range families {
+		_, err := ask(n.a, "tcp", fam)
+		require.Error(t, err, "nobody knows the way back to the target without the egress masquerade")
+	}
+	n.s.Nft("table inet egress { chain post { type nat hook postrouting priority 100; oifname up0 ip saddr 10.0.3.0/24 masquerade; oifname up0 ip6 saddr fd00:3::/64 masquerade; }; }\n")
+	for _, fam := range families {
+		for _, network := range networks {
+			sees(t, n.a, network, at(outer[fam], 5000), link[fam])
+			sees(t, n.b, network, at(outer[fam], 5000), link[fam])
 		}
 	}
 }

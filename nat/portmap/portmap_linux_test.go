@@ -210,6 +210,35 @@ func TestAnswersOfAnyKind(t *testing.T) {
 	}
 }
 
+// TestLinkLocalRouter asks a router that is known by its link-local address, as
+// IPv6 default routes tell it.
+func TestLinkLocalRouter(t *testing.T) {
+	nattest.Require(t, "ip")
+	lab := nattest.NewLab(t)
+	host, r := lab.Space("host"), lab.Space("router")
+	lab.Join(host, "eth0", r, "lan0")
+	host.IP("addr add 2001:db8:1::10/64 dev eth0 nodad")
+	r.IP("addr add 2001:db8:1::1/64 dev lan0 nodad\naddr add fe80::1/64 dev lan0 nodad")
+	var pc net.PacketConn
+	r.Do(func() (err error) { pc, err = net.ListenPacket("udp6", "[fe80::1%lan0]:5351"); return err })
+	t.Cleanup(func() { pc.Close() })
+	go func() {
+		buf := make([]byte, 100)
+		for {
+			n, from, err := pc.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			buf[1] |= 0x80
+			buf[3] = 8
+			pc.WriteTo(buf[:n], from)
+		}
+	}()
+	o := Options{Interface: "eth0", Local: netip.MustParseAddr("2001:db8:1::10"), Router: netip.MustParseAddr("fe80::1%eth0"), Protocols: []string{"pcp"}}
+	got := strings.Join(run(t, host, order{Options: o, Requests: []Request{{Protocol: TCP, Internal: 80}}}), "")
+	require.Contains(t, got, "pcp: no resources (8)", "it was asked, and answered")
+}
+
 func TestRequests(t *testing.T) {
 	t.Parallel()
 	r, err := Request{Protocol: UDP, Internal: 9}.normal()

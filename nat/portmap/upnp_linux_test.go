@@ -107,7 +107,7 @@ func TestRouterIsNeighbour(t *testing.T) {
 	lab.Join(host, "eth0", r, "lan0")
 	lab.Join(host, "eth1", r, "lan1")
 	host.IP("addr add 192.168.1.10/24 dev eth0\naddr add 10.9.0.2/24 dev eth1\naddr add fd00:9::2/64 dev eth1 nodad\n" +
-		"route add default via 192.168.1.1")
+		"route add default via 192.168.1.1\ntuntap add dev tun0 mode tun\naddr add 10.60.0.2/32 dev tun0\nlink set tun0 up")
 	ask := func(link, local, router string) string {
 		o := Options{Interface: link, Local: netip.MustParseAddr(local), Router: netip.MustParseAddr(router), Protocols: []string{"nat-pmp"}}
 		return strings.Join(run(t, host, order{Options: o, Requests: []Request{{Protocol: TCP, Internal: 80}}}), "")
@@ -118,5 +118,6 @@ func TestRouterIsNeighbour(t *testing.T) {
 	require.Contains(t, ask("eth0", "10.9.0.2", "192.168.1.1"), stranger, "the local address is another link's")
 	require.Contains(t, ask("eth1", "fd00:9::2", "fd00:8::1"), stranger)
 	require.NotContains(t, ask("", "10.9.0.2", "10.9.0.1"), stranger)
+	require.NotContains(t, ask("tun0", "10.60.0.2", "10.60.0.1"), stranger, "a tunnel has one neighbour")
 	require.NotContains(t, ask("eth1", "fd00:9::2", "fe80::1%eth1"), stranger)
 }

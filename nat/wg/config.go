@@ -147,13 +147,22 @@ func (c Config) String() string {
 			line("Endpoint", p.Endpoint)
 		}
 		if len(p.AllowedIPs) > 0 {
-			line("AllowedIPs", join(p.AllowedIPs))
+			line("AllowedIPs", join(masked(p.AllowedIPs)))
 		}
 		if p.Keepalive != 0 {
 			line("PersistentKeepalive", int(p.Keepalive/time.Second))
 		}
 	}
 	return b.String()
+}
+
+// masked clears the bits of hosts: some programs refuse what has them.
+func masked(list []netip.Prefix) []netip.Prefix {
+	out := slices.Clone(list)
+	for i := range out {
+		out[i] = out[i].Masked()
+	}
+	return out
 }
 
 func join[T fmt.Stringer](list []T) string {

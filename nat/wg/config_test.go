@@ -1,6 +1,7 @@
 package wg
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +63,14 @@ func TestParse(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, c, again, "what is written is read back")
 
+	c.Peers[1].AllowedIPs[0] = netip.MustParsePrefix("10.59.0.3/24")
+	require.Contains(t, c.String(), "AllowedIPs = 10.59.0.0/24\n", "without the bits of a host")
+	require.Contains(t, c.String(), "Address = 10.59.0.2/24,", "with them, and the length of the subnet")
+	c, err = Parse(strings.NewReader(strings.ReplaceAll(full, "10.59.0.3/32", "10.59.0.3/24")))
+	require.NoError(t, err)
+	require.Equal(t, "10.59.0.0/24", join(c.Peers[1].AllowedIPs))
+
+	again = c.Clone()
 	d := c.Clone()
 	d.Peers[0].AllowedIPs[0] = d.Peers[0].AllowedIPs[1]
 	require.Equal(t, c, again)

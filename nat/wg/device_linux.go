@@ -253,14 +253,6 @@ func prefixes(list []net.IPNet) []netip.Prefix {
 	return out
 }
 
-func masked(list []netip.Prefix) []netip.Prefix {
-	var out []netip.Prefix
-	for _, p := range list {
-		out = append(out, p.Masked())
-	}
-	return out
-}
-
 func sorted(list []netip.Prefix) []netip.Prefix {
 	slices.SortFunc(list, func(a, b netip.Prefix) int { return a.Compare(b) })
 	return slices.Compact(list)

@@ -165,6 +165,7 @@ func TestTunnel(t *testing.T) {
 	require.Equal(t, "<nil>", ea.apply(alone))
 	_, err = b.Ask(nattest.Dialer{Network: "tcp", Timeout: 500 * time.Millisecond}, netip.MustParseAddrPort("10.59.0.1:5000"))
 	require.Error(t, err, "a peer that was taken out is out")
+	a.IP("link set " + ea.name + " down") // it is removed all the same
 }
 
 func TestOpenRefuses(t *testing.T) {

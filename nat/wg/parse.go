@@ -101,6 +101,7 @@ func (p *Peer) set(name, value string) (err error) {
 		p.Endpoint = value
 	case "allowedips":
 		err = addPrefixes(&p.AllowedIPs, value)
+		p.AllowedIPs = masked(p.AllowedIPs)
 	case "persistentkeepalive":
 		if value != "off" {
 			var s uint16
