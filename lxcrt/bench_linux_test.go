@@ -2,11 +2,13 @@ package lxcrt_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -159,6 +161,7 @@ func BenchmarkFifty(b *testing.B) {
 		wg.Wait()
 		b.ReportMetric(float64(time.Since(t0).Milliseconds()), "ms-50-at-once")
 		b.ReportMetric(float64(idlePSS(b, containers))/n/1024, "KiB-idle-pss")
+		b.ReportMetric(float64(loggedPSS(b, lab)/1024), "KiB-idle-pss-with-log")
 		for _, c := range containers {
 			wg.Go(func() {
 				if err := c.Stop(ctx, lxcrt.StopOptions{Grace: -1}); err != nil {
@@ -171,6 +174,48 @@ func BenchmarkFifty(b *testing.B) {
 		}
 		wg.Wait()
 	}
+}
+
+// loggedPSS is what each of ten more containers takes together with the processes
+// that keep its log.
+func loggedPSS(b *testing.B, lab *lxcrttest.Lab) int64 {
+	const n = 10
+	containers := make([]*lxcrt.Container, n)
+	for i := range containers {
+		s := lab.Spec("")
+		s.Log = &lxcrt.Log{}
+		containers[i] = lab.Start(s)
+	}
+	sum := idlePSS(b, containers)
+	for _, c := range containers {
+		text, err := os.ReadFile(filepath.Join(c.Dir(), "run.json"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		var rec struct{ Logger struct{ PID int } }
+		if err := json.Unmarshal(text, &rec); err != nil || rec.Logger.PID == 0 {
+			b.Fatalf("no logger in %s: %v", text, err)
+		}
+		pids := []int{rec.Logger.PID}
+		kids, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", rec.Logger.PID))
+		if err != nil {
+			b.Fatal(err)
+		}
+		for f := range strings.FieldsSeq(string(kids)) {
+			pid, err := strconv.Atoi(f)
+			if err != nil {
+				b.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
+		if len(pids) != 2 {
+			b.Fatalf("processes of a logger: %v", pids)
+		}
+		for _, pid := range pids {
+			sum += pss(b, pid)
+		}
+	}
+	return sum / n
 }
 
 // idlePSS is the proportional set size of all monitors and PIDs 1.
@@ -186,17 +231,24 @@ func idlePSS(b *testing.B, containers []*lxcrt.Container) int64 {
 			b.Fatal(err)
 		}
 		for _, pid := range []int{c.PID(), ppid} {
-			text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-			if err != nil {
-				b.Fatal(err)
-			}
-			for l := range strings.Lines(string(text)) {
-				var kb int64
-				if _, err := fmt.Sscanf(l, "Pss: %d kB", &kb); err == nil {
-					sum += kb << 10
-				}
-			}
+			sum += pss(b, pid)
 		}
 	}
 	return sum
+}
+
+// pss is the proportional set size of a process, in bytes.
+func pss(b *testing.B, pid int) int64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for l := range strings.Lines(string(text)) {
+		var kb int64
+		if _, err := fmt.Sscanf(l, "Pss: %d kB", &kb); err == nil {
+			return kb << 10
+		}
+	}
+	b.Fatalf("no Pss of %d", pid)
+	return 0
 }
