@@ -175,7 +175,7 @@ func createTask(ctx context.Context, h *Handler, p struct {
 		}
 	}
 	at := h.own("tasks", p.ReplayID)
-	return nil, h.update(ctx, func(tx *patchdb.Tx) error {
+	return nil, h.updateOnce(ctx, func(tx *patchdb.Tx) error {
 		entry := task.Entry{Task: t, Active: !satisfied}
 		if old, err := patchdb.TxGet[task.Entry](tx, at); !known && err == nil {
 			entry.Active = old.Active
@@ -194,5 +194,5 @@ func clearTasks(ctx context.Context, h *Handler, p selection) (any, error) {
 	if p.Only == nil && p.Except == nil {
 		return nil, invalid("only or except is missing")
 	}
-	return nil, h.update(ctx, func(tx *patchdb.Tx) error { return p.clear(tx, h.own("tasks")) })
+	return nil, h.updateOnce(ctx, func(tx *patchdb.Tx) error { return p.clear(tx, h.own("tasks")) })
 }

@@ -20,7 +20,9 @@ var _ = register(map[string]method{
 	"restart": typed(func(ctx context.Context, h *Handler, _ none) (any, error) {
 		return nil, h.updateOnce(ctx, func(tx *patchdb.Tx) error { return Edit(tx, h.Package, status.Restart) })
 	}),
-	"shutdown":            typed(func(ctx context.Context, h *Handler, _ none) (any, error) { return nil, h.edit(ctx, status.Stop) }),
+	"shutdown": typed(func(ctx context.Context, h *Handler, _ none) (any, error) {
+		return nil, h.updateOnce(ctx, func(tx *patchdb.Tx) error { return Edit(tx, h.Package, status.Stop) })
+	}),
 	"rebuild":             typed(func(_ context.Context, h *Handler, _ none) (any, error) { h.Host.Rebuild(); return nil, nil }),
 	"get-status":          typed(getStatus),
 	"set-main-status":     typed(setMainStatus),

@@ -135,7 +135,11 @@ func check(tx *patchdb.Tx, at patchdb.Pointer, id string) (checkResult, error) {
 		Version   string   `json:"version"`
 		Satisfies []string `json:"satisfies"`
 	}
-	if err := tx.Get(state.PackagePointer(id, "stateInfo", "manifest"), &m); err == nil && m.Version != "" {
+	manifest := state.PackagePointer(id, "stateInfo", "manifest")
+	if next := state.PackagePointer(id, "stateInfo", "installingInfo", "newManifest"); tx.Exists(next) {
+		manifest = next // it is being updated to that
+	}
+	if err := tx.Get(manifest, &m); err == nil && m.Version != "" {
 		r.InstalledVersion = &m.Version
 		r.Satisfies = append(r.Satisfies, m.Satisfies...)
 	}

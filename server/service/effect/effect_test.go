@@ -388,6 +388,14 @@ func TestDependencies(t *testing.T) {
 	require.ElementsMatch(t, []string{"self", "other"}, decode[[]string](t, ids))
 	b.ok("get-service-manifest", `{"packageId":"other","callback":9}`, `{"id":"other","version":"2.0.0:1","satisfies":["1.9.0:0"],"volumes":["main"]}`)
 	b.fails("get-service-manifest", `{"packageId":"absent"}`, effect.KindNotFound)
+
+	// While it is being updated its dependents look ahead, and read the old manifest.
+	_, err := b.db.Put(t.Context(), "/public/packageData/other/stateInfo/installingInfo", map[string]any{"newManifest": map[string]any{"version": "3.0.0:0", "satisfies": []string{}}})
+	require.NoError(t, err)
+	during, e := b.call("check-dependencies", `{"packageIds":["other"]}`)
+	require.Nil(t, e)
+	require.Contains(t, during, `"installedVersion":"3.0.0:0","satisfies":[]`)
+	b.ok("get-service-manifest", `{"packageId":"other"}`, `{"id":"other","version":"2.0.0:1","satisfies":["1.9.0:0"],"volumes":["main"]}`)
 	b.ok("set-dependencies", `{"dependencies":[]}`, `null`)
 	b.ok("get-dependencies", "", `[]`)
 	b.fails("set-dependencies", `{"dependencies":[{"kind":"wanted","id":"other"}]}`, rpc.CodeInvalidParams)
@@ -525,12 +533,41 @@ func TestCallsThatComeAgain(t *testing.T) {
 	require.NoError(t, err)
 	b.again("r", "restart", `{}`)
 	require.JSONEq(t, `{"main":"running"}`, b.doc("/statusInfo/desired"))
+	b.again("s", "shutdown", `{}`)
+	_, err = b.db.Put(t.Context(), "/public/packageData/self/statusInfo/desired", map[string]any{"main": "running"})
+	require.NoError(t, err)
+	b.again("s", "shutdown", `{}`)
+	require.JSONEq(t, `{"main":"running"}`, b.doc("/statusInfo/desired"), "started again since")
+
+	// A task that its owner has done is not there again; one that was made since
+	// is not cleared.
+	const created = `{"replayId":"t","packageId":"self","actionId":"go","severity":"critical"}`
+	b.again("t", "action.create-task", created)
+	b.again("u", "action.clear-tasks", `{"except":[]}`)
+	b.again("t", "action.create-task", created)
+	require.JSONEq(t, `{}`, b.doc("/tasks"))
+	b.again("v", "action.create-task", created)
+	b.again("u", "action.clear-tasks", `{"except":[]}`)
+	require.Contains(t, b.doc("/tasks"), `"t"`)
+
+	// As many as a runtime can have under way are known by their names.
+	list, err = patchdb.Get[[]state.Notification](b.db, "/private/notifications")
+	require.NoError(t, err)
+	before := list[len(list)-1].ID
+	for range 2 {
+		for i := range 200 {
+			b.again(fmt.Sprint("m", i), "notification.create", `{"level":"info","title":"T","message":"M"}`)
+		}
+	}
+	list, err = patchdb.Get[[]state.Notification](b.db, "/private/notifications")
+	require.NoError(t, err)
+	require.Equal(t, before+200, list[len(list)-1].ID)
 	for i := range 100 {
 		b.again(fmt.Sprint("n", i), "notification.create", `{"level":"info","title":"T","message":"M"}`)
 	}
 	calls, err := patchdb.Get[[]string](b.db, effect.CallsPointer("self"))
 	require.NoError(t, err)
-	require.Len(t, calls, 32)
+	require.Len(t, calls, 256)
 	require.Equal(t, effect.GUIDFor("x", "a"), effect.GUIDFor("x", "a"))
 	require.NotEqual(t, effect.GUIDFor("x", "a"), effect.GUIDFor("y", "a"))
 	require.NotEqual(t, effect.GUIDFor("x", ""), effect.GUIDFor("x", ""))

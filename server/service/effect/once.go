@@ -22,8 +22,9 @@ func CallID(ctx context.Context) string {
 	return id
 }
 
-// maxCalls is how many calls of a package are remembered.
-const maxCalls = 32
+// maxCalls is how many calls of a package are remembered: far more than a
+// runtime has under way at once.
+const maxCalls = 256
 
 // CallsPointer is where the remembered calls of a package stand.
 func CallsPointer(pkg string) patchdb.Pointer { return state.PrivatePointer("calls", pkg) }
