@@ -144,14 +144,18 @@ func versions(t *testing.T, a *api) {
 	is("1.0.0:0")
 	require.Equal(t, []string{"uninit null", "up to 0.9.0:0", "up to 1.0.0:0", "init update"}, lines()[before:])
 
-	// Data of a version that this one cannot take: not installed, nothing lost.
+	// Data of a version that this one cannot take: refused, nothing lost.
 	a.want(t, 202, "DELETE", "/v1/packages/"+probe+"?soft=true", nil, &o)
 	_, last = a.follow(t, o.ID)
 	require.Equal(t, "succeeded", last.Status, "%+v", last.Problem)
 	require.NoError(t, os.WriteFile(version, []byte("7.0.0:0\n"), 0o644))
-	_, last = a.sideload(t, testPackage(t, "probe"))
-	require.Equal(t, "failed", last.Status)
-	require.Contains(t, last.Problem.Detail, "migrate")
+	archive, err := os.Open(testPackage(t, "probe"))
+	require.NoError(t, err)
+	defer archive.Close()
+	var p problem
+	a.want(t, 422, "POST", "/v1/packages:sideload", archive, &p)
+	require.Equal(t, "incompatible", p.Code)
+	require.Contains(t, p.Detail, "7.0.0:0")
 	is("7.0.0:0")
 }
 

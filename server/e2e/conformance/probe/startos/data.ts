@@ -29,6 +29,24 @@ export const data: Case[] = [
       assert.deepEqual(await model.read().once(), { ...value, n: 4 })
       assert.equal(await model.read(v => v.n).once(), 4)
     }
+    // These keep texts only.
+    const texts = z.object({ name: z.string(), part: z.object({ n: z.coerce.number() }) })
+    const parts = { name: 'grüße', part: { n: 3 } }
+    for (const model of [
+      FileHelper.ini({ base, subpath: 'models/one.ini' }, texts),
+      FileHelper.xml({ base, subpath: 'models/one.xml' }, z.object({ root: texts })),
+    ]) {
+      const whole: any = model.path.endsWith('.xml') ? { root: parts } : parts
+      await fs.rm(model.path, { force: true })
+      assert.equal(await model.read().once(), null)
+      await model.write(w.effects, whole)
+      assert.deepEqual(await model.read().once(), whole)
+      await model.merge(w.effects, (whole.root ? { root: { part: { n: 4 } } } : { part: { n: 4 } }) as any)
+      partly(await model.read().once(), whole.root ? { root: { name: 'grüße', part: { n: 4 } } } : { name: 'grüße', part: { n: 4 } })
+    }
+    const text = FileHelper.string({ base, subpath: 'models/one.txt' })
+    await text.write(w.effects, 'any text')
+    assert.equal(await text.read().once(), 'any text')
     const env = FileHelper.env({ base, subpath: 'models/one.env' }, z.object({ KEY: z.string() }))
     await env.write(w.effects, { KEY: 'v' })
     assert.match(await fs.readFile(env.path, 'utf8'), /^KEY=v/)

@@ -33,8 +33,17 @@ export const network: Case[] = [
   }),
   test('interfaces: made anew when what they were made from changes', async w => {
     const name = `Page ${Date.now()}`
+    // What stands beside them goes last, and so tells when all of it is done.
+    const beside = await sdk.MultiHost.of(w.effects, 'beside').bindPort(7002, { protocol: 'http', preferredExternalPort: 17002 })
+    await beside.export([
+      sdk.createInterface(w.effects, { name: 'B', id: 'beside', description: '', type: 'ui', masked: false, schemeOverride: null, username: null, path: '', query: {} }),
+    ])
     await title.write(w.effects, { title: name })
     await eventually(async () => assert.equal((await w.effects.getServiceInterface({ serviceInterfaceId: 'page' }))?.name, name))
+    await eventually(async () => {
+      assert.equal((await w.effects.listServiceInterfaces({})).beside, undefined)
+      assert.equal((await w.effects.getHostInfo({ hostId: 'beside' }))?.bindings[7002]?.enabled, false)
+    })
     assert.ok((await w.effects.listServiceInterfaces({})).shell, 'the others are still there')
   }),
   test('interfaces: a port that needs no TLS of ours, and one that brings its own', async w => {
