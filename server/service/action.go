@@ -176,6 +176,11 @@ func (m *Manager) runAction(ctx context.Context, id, action, callID, eventID str
 		return nil, err
 	}
 	defer unlock()
+	if callID != "" {
+		if err := m.once(ctx, callID, run); err != nil {
+			return nil, err
+		}
+	}
 	result, err := run.execute(ctx, runLimit, callID, eventID, "/actions/"+action+"/run", map[string]json.RawMessage{"input": input})
 	if err != nil {
 		return nil, actionError(err)

@@ -1,6 +1,7 @@
 package service_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"github.com/selfstead/selfstead/lxcrt/guest/node"
+	"github.com/selfstead/selfstead/server/service/effect"
+	"github.com/selfstead/selfstead/server/service/rpc"
 	"github.com/stretchr/testify/require"
 )
 
@@ -208,6 +211,45 @@ func TestNothingRunsTwice(t *testing.T) {
 	l.start()
 	l.await("the removal's end", 20*time.Second, func() bool { _, there := l.pkg("base"); return !there })
 	require.Equal(t, "uninit\n", file("base", "uninits"))
+}
+
+// A run that goes under with the container it runs in is not made again in the
+// next: who asks again under the same name is told.
+func TestRunOfAContainerThatIsGone(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.start()
+	l.install(build(t, testPackage{ID: "base", Port: 18081, Code: map[string]any{"slowRun": 60_000}}))
+	l.install(build(t, testPackage{ID: "user", Port: 18082}))
+	l.healthy("base")
+	l.healthy("user")
+	ask := func() (result json.RawMessage, e *rpc.Error) {
+		return l.request("user", `{"id":1,"method":"action.run","params":{"packageId":"base","actionId":"count"},"callId":"one"}`)
+	}
+	runs := func() string { return l.volume("base", "runs") }
+	c := l.hostSocket("user")
+	defer c.Close()
+	_, err := c.Write([]byte(`{"id":1,"method":"action.run","params":{"packageId":"base","actionId":"count"},"callId":"one"}` + "\n"))
+	require.NoError(t, err)
+	l.await("the run", 20*time.Second, func() bool { return runs() == "run\n" })
+	pid := l.pid("base")
+	l.kill()
+	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+	l.await("the container's end", 10*time.Second, func() bool { return len(l.inits()) == 1 })
+	l.start()
+	l.healthy("base")
+	l.healthy("user")
+	_, e := ask()
+	require.NotNil(t, e)
+	require.Equal(t, effect.KindCancelled, e.Code, e.Details())
+	require.Contains(t, e.Details(), "container of base ended")
+	require.Equal(t, "run\n", runs())
+	l.kill()
+	l.start()
+	l.healthy("base")
+	_, e = ask()
+	require.NotNil(t, e, "later, too")
+	require.Equal(t, "run\n", runs())
 }
 
 // inits are the processes PID 1 of this lab's containers.

@@ -287,8 +287,13 @@ func (r *instance) alive() bool {
 // notify queues callbacks for the runtime.
 func (r *instance) notify(ids []int64) {
 	r.mu.Lock()
-	r.notes = append(r.notes, ids...)
+	room := max(0, maxCallbacks-len(r.notes)) // a runtime that does not read fills its own queue
+	lost := max(0, len(ids)-room)
+	r.notes = append(r.notes, ids[:len(ids)-lost]...)
 	r.mu.Unlock()
+	if lost > 0 {
+		r.log.Warn("callbacks are dropped, since the runtime does not take them", "callbacks", lost)
+	}
 	select {
 	case r.note <- struct{}{}:
 	default:

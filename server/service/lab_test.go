@@ -107,11 +107,17 @@ func serveLab(dir string) error {
 	if err != nil {
 		return err
 	}
+	var issuer service.Issuer = root
+	if os.Getenv("SERVICE_RENEW") != "" {
+		if issuer, err = newShortLived(filepath.Join(dir, "tls")); err != nil {
+			return err
+		}
+	}
 	ops := operation.New(operation.Options{Logger: log, Store: operation.InDocument(db)})
 	setUp, _ := time.ParseDuration(os.Getenv("SERVICE_SETUP_LIMIT"))
 	drift, _ := time.ParseDuration(os.Getenv("SERVICE_DRIFT_LIMIT"))
 	m, err := service.New(service.Deps{
-		DB: db, Runtime: rt, Network: netroom, Operations: ops, Dir: dir, Arch: arch(), Issuer: root, Logger: log, SetUpLimit: setUp, DriftLimit: drift,
+		DB: db, Runtime: rt, Network: netroom, Operations: ops, Dir: dir, Arch: arch(), Issuer: issuer, Logger: log, SetUpLimit: setUp, DriftLimit: drift,
 		Layers: func(context.Context) ([]lxcrt.Layer, error) {
 			return []lxcrt.Layer{{Path: layer}, {Path: os.Getenv("STEAD_BASE")}}, nil
 		},

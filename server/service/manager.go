@@ -36,6 +36,8 @@ type Deps struct {
 	Issuer Issuer       // of certificates; nil: services get none
 	Logger *slog.Logger // nil means silent
 
+	Now func() time.Time // the clock that certificates are judged by; nil means time.Now
+
 	// SetUpLimit is how long a package may set itself up, at an install or an
 	// update, without a word of progress; 0 means an hour.
 	SetUpLimit time.Duration
@@ -56,6 +58,7 @@ type Manager struct {
 	arch   string
 	issuer Issuer
 	log    *slog.Logger
+	now    func() time.Time
 	setUp  time.Duration
 	drift  *drift
 	watch  *watchers[*instance]
@@ -101,6 +104,9 @@ func New(d Deps) (*Manager, error) {
 		db: d.DB, rt: d.Runtime, net: netRoom{d.Network}, ops: d.Operations, dir: layout(d.Dir), layers: d.Layers,
 		arch: d.Arch, issuer: d.Issuer, log: log, setUp: cmp.Or(d.SetUpLimit, setUpLimit),
 		watch: newWatchers[*instance](), units: map[string]*unit{}, renewals: map[patchdb.Pointer]*time.Timer{}, up: make(chan struct{}),
+	}
+	if m.now = d.Now; m.now == nil {
+		m.now = time.Now
 	}
 	m.ctx, m.halt = context.WithCancelCause(context.Background())
 	limit := cmp.Or(d.DriftLimit, 10*time.Minute)

@@ -131,7 +131,12 @@ func makeBelow(folder, sub string, what missingSource) error {
 	if err := root.MkdirAll(path.Dir(sub), 0o755); err != nil {
 		return err
 	}
-	f, err := root.OpenFile(sub, os.O_CREATE|os.O_WRONLY, 0o644)
+	// Exclusive: what the service has put there meanwhile may be a pipe, whose
+	// opening would wait for ever.
+	f, err := root.OpenFile(sub, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -244,15 +244,21 @@ func (l *lab) pid(id string) int {
 // effect asks over a package's own socket, as what runs inside would.
 func (l *lab) effect(id, method string, params any) (json.RawMessage, *rpc.Error) {
 	l.t.Helper()
-	c := l.hostSocket(id)
-	defer c.Close()
 	text, err := json.Marshal(map[string]any{"id": 1, "method": method, "params": params})
 	require.NoError(l.t, err)
-	_, err = c.Write(append(text, '\n'))
+	return l.request(id, string(text))
+}
+
+// request sends a whole line over a package's own socket.
+func (l *lab) request(id, text string) (json.RawMessage, *rpc.Error) {
+	l.t.Helper()
+	c := l.hostSocket(id)
+	defer c.Close()
+	_, err := c.Write([]byte(text + "\n"))
 	require.NoError(l.t, err)
 	require.NoError(l.t, c.(*net.UnixConn).CloseWrite())
 	line, err := bufio.NewReader(c).ReadBytes('\n')
-	require.NoError(l.t, err, "%s of %s", method, id)
+	require.NoError(l.t, err, "%s of %s", text, id)
 	var answer struct {
 		Result json.RawMessage
 		Error  *rpc.Error

@@ -1,15 +1,18 @@
 package service
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/selfstead/selfstead/lxcrt"
 	"github.com/selfstead/selfstead/patchdb"
 	"github.com/selfstead/selfstead/s9pk"
 	"github.com/selfstead/selfstead/server/state"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 func TestWatchersFireOnce(t *testing.T) {
@@ -31,6 +34,34 @@ func TestWatchersFireOnce(t *testing.T) {
 	w.add("b", 5, "/z")
 	w.drop("b")
 	require.Empty(t, compact(w.take(nil)))
+}
+
+// A runtime that does not take its callbacks fills no more than its own queue.
+func TestNotesAreBounded(t *testing.T) {
+	run := &instance{note: make(chan struct{}, 1), log: slog.New(slog.DiscardHandler)}
+	for i := range int64(4 * maxCallbacks) {
+		run.notify([]int64{i, i})
+	}
+	require.Len(t, run.notes, maxCallbacks)
+}
+
+// What a service puts in the place of a missing source is not opened: a pipe
+// would hold the server for ever.
+func TestMakeBelowOpensNothing(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, unix.Mkfifo(filepath.Join(dir, "pipe"), 0o600))
+	done := make(chan error, 1)
+	go func() { done <- makeBelow(dir, "pipe", makeFile) }()
+	select {
+	case err := <-done:
+		require.NoError(t, err)
+	case <-time.After(5 * time.Second):
+		t.Fatal("it waits for a reader of the pipe")
+	}
+	require.NoError(t, makeBelow(dir, "a/b", makeFile))
+	info, err := os.Stat(filepath.Join(dir, "a/b"))
+	require.NoError(t, err)
+	require.True(t, info.Mode().IsRegular())
 }
 
 func compact(m map[string][]int64) map[string][]int64 {

@@ -142,7 +142,7 @@ func (m *Manager) forget(ctx context.Context, id string, data bool) error {
 				return err
 			}
 		}
-		gone := []patchdb.Pointer{keepPointer(id), effect.CallsPointer(id)}
+		gone := []patchdb.Pointer{keepPointer(id), effect.CallsPointer(id), certificatesPointer(id), runsPointer(id)}
 		if !tx.Exists(patchdb.Join(state.PrivatePointer("keptData"), id)) {
 			gone = append(gone, signerPointer(id)) // with the data its owner's trust in a signer goes
 		}

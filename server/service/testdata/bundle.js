@@ -81,6 +81,15 @@ exports.init = async ({ effects, kind }) => {
     }
     await follow()
   }
+  if (test.certificate) {
+    const follow = async () => {
+      const [leaf] = await effects.getSslCertificate({ hostnames: [`${test.id}.startos`], callback: () => follow() })
+      const { validTo, publicKey } = new (require('crypto').X509Certificate)(leaf)
+      const key = publicKey.export({ type: 'spki', format: 'der' }).toString('hex')
+      await fs.appendFile(`${volume}/certificates`, JSON.stringify({ until: new Date(validTo).toJSON(), key }) + '\n')
+    }
+    await follow()
+  }
   for (const id of ['count', 'relay', 'measure']) {
     await effects.action.export({
       id,
