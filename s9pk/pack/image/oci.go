@@ -62,6 +62,11 @@ type ociConfig struct {
 		Entrypoint []string
 		Cmd        []string
 		Env        []string
+
+		// For About alone.
+		ExposedPorts map[string]struct{}
+		Volumes      map[string]struct{}
+		Labels       map[string]string
 	} `json:"config"`
 }
 
@@ -75,6 +80,7 @@ type ociImage struct {
 	blobs  blobs
 	key    string // names its content
 	config Config
+	whole  ociConfig
 	layers []ociLayer
 }
 
@@ -123,7 +129,7 @@ func findOCI(b blobs, arch, ref string) (*ociImage, error) {
 	if err != nil {
 		return nil, err
 	}
-	img.config = c.image()
+	img.config, img.whole = c.image(), c
 	return img, nil
 }
 
@@ -209,7 +215,7 @@ func findDockerSave(b blobs, arch, ref string) (*ociImage, error) {
 		if !match || c.Architecture != ociArch(arch) {
 			continue
 		}
-		img := &ociImage{blobs: b, config: c.image()}
+		img := &ociImage{blobs: b, config: c.image(), whole: c}
 		for _, l := range m.Layers {
 			img.layers = append(img.layers, ociLayer{name: path.Clean(l)})
 		}

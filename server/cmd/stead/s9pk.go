@@ -75,7 +75,7 @@ standard error names the entry and the reason, when a package is not to be
 trusted; 1 when anything else goes wrong.`,
 		Args: cobra.NoArgs,
 	}
-	cmd.AddCommand(newInitCommand(), newPackCommand(), newInspectCommand(), newVerifyCommand(), newListCommand(), newCatCommand(),
+	cmd.AddCommand(newInitCommand(), newSchemaCommand(), newPackCommand(), newInspectCommand(), newVerifyCommand(), newListCommand(), newCatCommand(),
 		newExtractCommand(), newEditCommand(), newConvertCommand(), newSignCommand(),
 		newOutboardCommand(), newKeyCommand())
 	for _, c := range cmd.Commands() {

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -23,11 +22,13 @@ func newPackCommand() *cobra.Command {
 		Use:   "pack [PROJECT]",
 		Short: "Build, sign and check the package of a service project",
 		Long: `Build, sign and check the package of a service project: a folder with
-javascript/index.js (the bundle), icon.EXT, LICENSE, instructions.md and,
-where there are any, assets/ and images/.
+service.yaml, or javascript/index.js (the bundle), and icon.EXT, LICENSE,
+instructions.md and, where there are any, assets/ and images/.
 
-What an image is made of is said by --image, else by images/ID.json in the
-project, else by the manifest (dockerTag, dockerBuild). images/ID.json is one of
+service.yaml describes the service as data: see stead s9pk schema.
+
+What an image is made of is said by --image, else by service.yaml or by
+images/ID.json in the project, else by the manifest (dockerTag, dockerBuild). images/ID.json is one of
 
   {"debian": {"packages": ["busybox"], "suite": "trixie", "variant": "essential"}}
   {"oci": "image.tar"}            an OCI layout or archive, or what docker save writes
@@ -136,36 +137,4 @@ func reportPacked(cmd *cobra.Command, path string, asJSON, outboard bool) error 
 		}
 	}
 	return reportWritten(cmd.OutOrStdout(), path, asJSON, fmt.Sprintf("%s  %s %s, %d bytes", path, m.ID, m.Version, a.Size()))
-}
-
-func newInitCommand() *cobra.Command {
-	var o pack.InitOptions
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "init DIR",
-		Short: "Start a new service project",
-		Long: `Start a new service project: a web page, to be changed into what you want.
-
-  stead s9pk init my-app && cd my-app
-  npm install && npm run build
-  stead s9pk pack`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			files, err := pack.Init(args[0], o)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return printJSON(cmd.OutOrStdout(), map[string]any{"path": args[0], "files": files})
-			}
-			for _, f := range files {
-				fmt.Fprintln(cmd.OutOrStdout(), filepath.Join(args[0], f))
-			}
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&o.ID, "id", "", "package `ID` (default: the folder's name)")
-	cmd.Flags().StringVar(&o.Title, "title", "", "`TITLE` for people (default: the id)")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
 }
