@@ -302,13 +302,7 @@ func (l *lab) ip(args ...string) {
 // start brings the server up and waits until it answers.
 func (l *lab) start(env ...string) {
 	l.t.Helper()
-	exe, err := os.Executable()
-	require.NoError(l.t, err)
-	cmd := exec.Command("nsenter", "--net=/run/netns/"+l.srv, exe)
-	cmd.Env = append(append(os.Environ(), "SERVICE_TEST_DIR="+l.dir), env...)
-	cmd.Stdout, cmd.Stderr = l.log, l.log
-	require.NoError(l.t, cmd.Start())
-	l.cmd = cmd
+	l.launch(env...)
 	l.await("the server", 20*time.Second, func() bool {
 		resp, err := l.http.Get("http://stead/readyz")
 		if err != nil {
@@ -317,6 +311,18 @@ func (l *lab) start(env ...string) {
 		resp.Body.Close()
 		return resp.StatusCode == 200
 	})
+}
+
+// launch begins to bring it up.
+func (l *lab) launch(env ...string) {
+	l.t.Helper()
+	exe, err := os.Executable()
+	require.NoError(l.t, err)
+	cmd := exec.Command("nsenter", "--net=/run/netns/"+l.srv, exe)
+	cmd.Env = append(append(os.Environ(), "SERVICE_TEST_DIR="+l.dir), env...)
+	cmd.Stdout, cmd.Stderr = l.log, l.log
+	require.NoError(l.t, cmd.Start())
+	l.cmd = cmd
 }
 
 // stop ends the server with a signal and waits.
