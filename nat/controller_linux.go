@@ -274,12 +274,13 @@ func (c *Controller) sweepAfter(ctx context.Context, before Config) (err error) 
 
 // sync writes the difference between plan and kernel.
 func (c *Controller) sync(ctx context.Context) (stale bool, err error) {
-	wrote := uint32(0) // the generation that our last transaction made
+	wrote := uint32(0)  // the generation that our last transaction made
+	filled := uint32(0) // the same, if it filled a new table
 	for try := range maxTries {
 		if err := ctx.Err(); err != nil {
 			return false, err
 		}
-		work, err := c.difference(try >= looseFrom)
+		work, err := c.difference(try >= looseFrom, filled)
 		if errors.Is(err, errMoved) {
 			continue
 		}
@@ -314,7 +315,9 @@ func (c *Controller) sync(ctx context.Context) (stale bool, err error) {
 			c.known(work, gen)
 			return stale, nil
 		}
-		wrote, c.gen = gen, 0
+		if wrote, filled, c.gen = gen, 0, 0; work.fresh && !work.moved {
+			filled = gen
+		}
 	}
 	return false, fmt.Errorf("%w: gave up after %d tries", ErrConflict, maxTries)
 }

@@ -174,7 +174,7 @@ func (c *Controller) watchRules() (spent time.Duration) {
 	}
 	start := time.Now()
 	stale := false
-	w, err := c.difference(false)
+	w, err := c.difference(false, 0)
 	switch {
 	case errors.Is(err, errMoved):
 		return time.Since(start)

@@ -102,8 +102,9 @@ func (d *dumper) mine(body []byte, tableAttr uint16) bool {
 
 // readTable reads our table as of the current generation, handing out its
 // elements one by one. It returns errMoved when somebody changed the rule set
-// meanwhile; with loose, only when that never ends.
-func readTable(s *socket, table string, loose bool, visit func(s setID, e rawElement)) (*tableState, error) {
+// meanwhile; with loose, only when that never ends. Of a set for which planned
+// lists elements only those are read.
+func readTable(s *socket, table string, loose bool, visit func(s setID, e rawElement), planned func(gen uint32, s setID) []keyed) (*tableState, error) {
 	gen, err := s.generation(nil, nil)
 	if err != nil {
 		return nil, err
@@ -135,6 +136,10 @@ func readTable(s *socket, table string, loose bool, visit func(s setID, e rawEle
 		if shape, ok := t.sets[def.name]; !ok || !shape.equal(def.shape()) {
 			continue
 		}
+		if list := planned(d.gen, setID(s)); list != nil {
+			d.get(def.name, list, func(e rawElement) { visit(setID(s), e) })
+			continue
+		}
 		d.elements(def.name, func(e rawElement) { visit(setID(s), e) })
 	}
 	return t, d.err
@@ -158,7 +163,7 @@ func readAll(s *socket, table string) (*tableState, *[numSets]map[string]value, 
 	}
 	t, err := readTable(s, table, true, func(s setID, e rawElement) {
 		elements[s][string(e.key)] = value{string(e.data), string(e.note)}
-	})
+	}, func(uint32, setID) []keyed { return nil })
 	return t, &elements, err
 }
 
@@ -166,6 +171,37 @@ func (d *dumper) elements(set string, visit func(rawElement)) {
 	d.dump("dump elements of "+set, unix.NFT_MSG_GETSETELEM, func(a *attrs) { a.str(unix.NFTA_SET_ELEM_LIST_SET, set) }, func(b []byte) {
 		eachElement(b, visit)
 	})
+}
+
+// get asks for elements of a set. The first one that is not there ends the list.
+func (d *dumper) get(set string, list []keyed, visit func(rawElement)) {
+	for len(list) > 0 && d.err == nil {
+		n := min(len(list), askElements)
+		a := attrs{[]byte{nfprotoInet, 0, 0, 0}}
+		a.str(unix.NFTA_SET_ELEM_LIST_TABLE, d.table)
+		a.str(unix.NFTA_SET_ELEM_LIST_SET, set)
+		elems := a.open(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
+		for i := range list[:n] {
+			list[i].append(&a, false)
+		}
+		a.close(elems)
+		err := d.s.request("read back "+set, "", nft(unix.NFT_MSG_GETSETELEM), 0, a.b, func(m message) {
+			if len(m.body) < 4 {
+				return
+			}
+			if binary.BigEndian.Uint16(m.body[2:]) != uint16(d.gen) {
+				d.err = errMoved
+			}
+			eachElement(m.body[4:], visit)
+		})
+		if errors.Is(err, unix.ENOENT) {
+			return
+		}
+		if d.err == nil {
+			d.err = err
+		}
+		list = list[n:]
+	}
 }
 
 // eachElement walks an element list.

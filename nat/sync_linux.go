@@ -11,8 +11,10 @@ const (
 	looseFrom      = 3 // the try from which on no generation need last
 	restoreTimeout = 10 * time.Second
 	sweepTries     = 3
-	fewElements    = 64  // up to this many are read back one by one
-	fillElements   = 500 // are written between two looks at the size of a transaction
+	fewElements    = 64    // up to this many are read back one by one
+	manyElements   = 40000 // so are more than this: the kernel goes through all of them for each part of a dump
+	askElements    = 400   // are asked for at once
+	fillElements   = 500   // are written between two looks at the size of a transaction
 )
 
 // work is what has to be written.
@@ -90,8 +92,9 @@ func (w *work) describe() string {
 
 // difference compares the plan with the kernel: by what changed since the
 // kernel was last known to match, if its generation is still that one, else by
-// reading everything.
-func (c *Controller) difference(loose bool) (*work, error) {
+// reading everything. At the generation that filled a new table, the sets have
+// nothing that is not planned.
+func (c *Controller) difference(loose bool, filled uint32) (*work, error) {
 	if c.gen != 0 {
 		gen, err := c.nft.generation(nil, nil)
 		if err != nil {
@@ -104,7 +107,12 @@ func (c *Controller) difference(loose bool) (*work, error) {
 		}
 	}
 	m := c.plan.match()
-	t, err := readTable(c.nft, c.table, loose, m.visit)
+	t, err := readTable(c.nft, c.table, loose, m.visit, func(gen uint32, s setID) []keyed {
+		if gen != filled || len(c.plan.elements[s]) <= manyElements {
+			return nil
+		}
+		return c.plan.keyed(s)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -120,6 +128,15 @@ func (c *Controller) difference(loose bool) (*work, error) {
 		w.gen = 0
 	}
 	return w, err
+}
+
+// keyed lists the elements of a set.
+func (p *plan) keyed(s setID) []keyed {
+	out := make([]keyed, 0, len(p.elements[s]))
+	for key, e := range p.elements[s] {
+		out = append(out, keyed{key, e.value})
+	}
+	return out
 }
 
 // delta is what changed in the plan since it was settled.

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-
-	"golang.org/x/sys/unix"
 )
 
 // match compares the kernel's elements with the plan as they come in.
@@ -113,25 +111,17 @@ func (c *Controller) verifyFew(d *dumper, s setID, w *work) error {
 	def := &setDefs[s]
 	added := map[string]bool{}
 	ask := func(list []keyed) (map[string]value, error) {
-		a := attrs{[]byte{nfprotoInet, 0, 0, 0}}
-		a.str(unix.NFTA_SET_ELEM_LIST_TABLE, c.table)
-		a.str(unix.NFTA_SET_ELEM_LIST_SET, def.name)
-		elems := a.open(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
-		for i := range list {
-			list[i].append(&a, false)
-		}
-		a.close(elems)
 		is := map[string]value{}
-		err := c.nft.request("read back "+def.name, "", nft(unix.NFT_MSG_GETSETELEM), 0, a.b, func(m message) {
-			eachElement(m.body[4:], func(e rawElement) {
-				is[string(e.key)] = value{string(e.data), string(e.note)}
-			})
-		})
-		return is, err
+		one := &dumper{s: d.s, table: d.table, gen: d.gen}
+		one.get(def.name, list, func(e rawElement) { is[string(e.key)] = value{string(e.data), string(e.note)} })
+		if errors.Is(one.err, errMoved) {
+			return is, nil // what is missing is looked into
+		}
+		return is, one.err
 	}
 	if len(w.add[s]) > 0 {
 		is, err := ask(w.add[s])
-		if err != nil && !errors.Is(err, unix.ENOENT) {
+		if err != nil {
 			return err
 		}
 		for _, k := range w.add[s] {
@@ -146,7 +136,7 @@ func (c *Controller) verifyFew(d *dumper, s setID, w *work) error {
 			continue
 		}
 		is, err := ask([]keyed{k})
-		if err != nil && !errors.Is(err, unix.ENOENT) {
+		if err != nil {
 			return err
 		}
 		if _, ok := is[k.key]; ok {
