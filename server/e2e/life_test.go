@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -86,6 +87,7 @@ func TestLife(t *testing.T) {
 		}
 	}
 	everywhere()
+	opensNoPorts(t, l, ns)
 
 	// The action with its form.
 	var form struct {
@@ -279,4 +281,38 @@ func (g *gatedReader) Read(p []byte) (int, error) {
 	n, err := g.f.Read(p)
 	g.n += int64(n)
 	return n, err
+}
+
+// opensNoPorts asks what stands for the router, from the container: where port
+// mapping protocols are spoken nothing comes through, next to it everything.
+func opensNoPorts(t *testing.T, l *lab, ns string) {
+	t.Helper()
+	ask := func(addr, port string) (answer string, err error) {
+		var router net.PacketConn
+		require.NoError(t, within(l.lan, func() (err error) {
+			router, err = net.ListenPacket("udp", net.JoinHostPort(addr, port))
+			return err
+		}))
+		defer router.Close()
+		var from net.Conn
+		require.NoError(t, within(ns, func() (err error) {
+			from, err = net.Dial("udp", net.JoinHostPort(addr, port))
+			return err
+		}))
+		defer from.Close()
+		if _, err := from.Write([]byte("open a port")); err != nil {
+			return "", err
+		}
+		buf := make([]byte, 64)
+		require.NoError(t, router.SetReadDeadline(time.Now().Add(500*time.Millisecond)))
+		n, _, err := router.ReadFrom(buf)
+		return string(buf[:n]), err
+	}
+	for _, addr := range []string{lanAddr, lanAddr6} {
+		for _, port := range []string{"5351", "1900"} {
+			_, err := ask(addr, port)
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded, "UDP to %s port %s", addr, port)
+		}
+		eventually(t, 10*time.Second, "UDP to "+addr, func() error { _, err := ask(addr, "5352"); return err })
+	}
 }
