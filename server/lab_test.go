@@ -134,7 +134,7 @@ func startLab(t testing.TB, doc state.Document, tune ...func(*lab)) *lab {
 	requests, err := idempotency.Open(t.Context(), filepath.Join(dir, "requests.db"), idempotency.Options{})
 	require.NoError(t, err)
 	l.server = server.New(server.Deps{
-		Notifications: l.notes, Requests: requests,
+		Notifications: l.notes, Requests: requests, Inspector: l.services, Shell: l.services.shell,
 		DB: l.db, Operations: l.ops, Account: l.account, Services: l.services, Authority: root,
 		Forwards: func() []api.Forward {
 			return []api.Forward{{Name: "hello-world/ui/80", Source: "192.0.2.7:49152", Target: "10.43.0.2:80", Count: 1, Protocols: "tcp"}}

@@ -24,6 +24,7 @@ const (
 	tagSystem     = "System"
 
 	tagNotifications = "Notifications"
+	tagMetrics       = "Metrics"
 )
 
 // humaConfig is the frame of the OpenAPI document. Formats is JSON alone, and
@@ -62,6 +63,7 @@ func (s *Server) humaConfig() huma.Config {
 				{Name: tagLogs, Description: "What services print."},
 				{Name: tagActions, Description: "What services offer to do, and ask for."},
 				{Name: tagNetwork, Description: "Published ports and certificates."},
+				{Name: tagMetrics, Description: "How busy the server and its packages are."},
 				{Name: tagNotifications, Description: "Messages to the owner, and where they are sent to."},
 				{Name: tagSystem, Description: "The server program and its machine."},
 			},
@@ -73,6 +75,8 @@ func (s *Server) humaConfig() huma.Config {
 
 // body is an answer whose content is v.
 type body[T any] struct{ Body T }
+
+func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }
 
 // nothing is the input of a route without parameters, or an empty answer.
 type nothing struct{}

@@ -68,12 +68,16 @@ type Deps struct {
 
 	Notifications *notification.Manager // nil: the routes are left out
 	Requests      *idempotency.Store    // nil: Idempotency-Key is not heeded
+	Inspector     Inspector             // nil: the routes are left out
+	// Shell starts a program with a terminal inside a package; nil: no route.
+	Shell func(ctx context.Context, id string, o api.ShellOptions) (Terminal, error)
 }
 
 // Options tunes New. The zero value suits tests.
 type Options struct {
 	Version      string              // of the program
 	Architecture string              // "x86_64" or "aarch64"
+	Dir          string              // the state folder, whose disk is measured; "" means the working directory
 	Power        func(action string) // ends the program; called once the answer is on its way
 	Ready        func() error        // nil once the server can serve packages; nil func means always
 	Heartbeat    time.Duration       // between comments on an idle stream; 0 means 15 s
@@ -100,6 +104,9 @@ type Server struct {
 
 	streams atomic.Int64
 	uploads atomic.Int64
+	shells  atomic.Int64
+
+	hijacked sync.WaitGroup // connections that net/http has let go
 
 	mu      sync.Mutex
 	servers []*http.Server
@@ -151,6 +158,8 @@ func (s *Server) routes() {
 	s.systemRoutes()
 	s.smtpRoutes()
 	s.notificationRoutes()
+	s.metricRoutes()
+	s.shellRoutes()
 }
 
 // Handler serves the API; local says that only the server's own user can reach
@@ -214,5 +223,6 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.silent.close()
 	wg.Wait()
+	s.hijacked.Wait() // their programs are hung up, and killed soon after
 	return errors.Join(errs...)
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/selfstead/selfstead/patchdb"
 	"github.com/selfstead/selfstead/server"
 	"github.com/selfstead/selfstead/server/account"
+	"github.com/selfstead/selfstead/server/api"
 	"github.com/selfstead/selfstead/server/authority"
 	"github.com/selfstead/selfstead/server/embedded"
 	"github.com/selfstead/selfstead/server/idempotency"
@@ -107,9 +108,16 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 	}
 	d.server = server.New(server.Deps{
 		DB: d.db, Operations: d.ops, Account: d.account, Services: d.services, Forwards: d.network.Forwards, Authority: d.root,
-		Notifications: d.notes, Requests: d.requests,
+		Notifications: d.notes, Requests: d.requests, Inspector: d.services,
+		Shell: func(ctx context.Context, id string, o api.ShellOptions) (server.Terminal, error) {
+			t, err := d.services.Shell(ctx, id, o)
+			if err != nil {
+				return nil, err
+			}
+			return t, nil
+		},
 	}, server.Options{
-		Version: o.Version, Architecture: architecture(), Power: d.end, Ready: d.isReady, Logger: d.log,
+		Dir: o.Dir, Version: o.Version, Architecture: architecture(), Power: d.end, Ready: d.isReady, Logger: d.log,
 	})
 	return d, nil
 }

@@ -126,7 +126,15 @@ func serveLab(dir string) error {
 		return err
 	}
 	var ready atomic.Bool
-	srv := server.New(server.Deps{DB: db, Operations: ops, Services: m, Forwards: netroom.Forwards}, server.Options{Architecture: arch(), Logger: log, Ready: func() error {
+	srv := server.New(server.Deps{DB: db, Operations: ops, Services: m, Forwards: netroom.Forwards, Inspector: m,
+		Shell: func(ctx context.Context, id string, o api.ShellOptions) (server.Terminal, error) {
+			t, err := m.Shell(ctx, id, o)
+			if err != nil {
+				return nil, err
+			}
+			return t, nil
+		},
+	}, server.Options{Architecture: arch(), Logger: log, Ready: func() error {
 		if !ready.Load() {
 			return errors.New("not ready")
 		}
