@@ -250,7 +250,8 @@ func (b *builder) mount(ctx context.Context, m Mount, lock bool) (int, error) {
 // with the rights of the host's root: by the id map its files are root's on disk,
 // and where the file system heeds set-user-id, every user of the host that reaches
 // one may run it. So a source stands on a file system mounted nosuid, or below a
-// folder that is root's alone. A descriptor that the caller holds is the caller's.
+// folder that is root's alone: not in such a one, whose mode container root may
+// change. A descriptor that the caller holds is the caller's.
 func guarded(source string) error {
 	if strings.HasPrefix(source, "/proc/") {
 		return nil
@@ -266,7 +267,7 @@ func guarded(source string) error {
 	if err != nil {
 		return err
 	}
-	for ; path != "/"; path = filepath.Dir(path) {
+	for path = filepath.Dir(path); path != "/"; path = filepath.Dir(path) {
 		var st unix.Stat_t
 		if err := unix.Stat(path, &st); err != nil {
 			return &os.PathError{Op: "stat", Path: path, Err: err}

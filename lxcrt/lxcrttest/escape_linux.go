@@ -86,9 +86,16 @@ func testEscapes(t *testing.T, f Factory) {
 	must(t, c.Mount(Context(t), volume))
 	must(t, c.Unmount(Context(t), volume.Target))
 	volume.ReadOnly = false
+	// Shut by its own mode it is not shut for long: that is the container's to
+	// change. What lies below such a folder is.
 	must(t, os.Chmod(open, 0o700))
+	is(t, c.Mount(Context(t), volume), lxcrt.ErrInvalid)
+	volume.Source = filepath.Join(open, "below")
+	must(t, os.Mkdir(volume.Source, 0o755))
 	must(t, c.Mount(Context(t), volume))
+	MustSh(t, c, "cp /bin/busybox /media/v/suid && chmod 4755 /media/v/suid && chmod 777 /media/v && rm /media/v/suid")
 	must(t, c.Unmount(Context(t), volume.Target))
+	volume.Source = open
 	must(t, os.Chmod(open, 0o755))
 	disk := filepath.Join(t.TempDir(), "volumes.ext4") // which every kernel id-maps
 	for _, argv := range [][]string{
