@@ -89,10 +89,10 @@
 // protocol in the key, for each family, and for each size of port blocks (_8):
 // forward and limited (where to; the restricted ones apart, for this host
 // alone), allowed, allowedhost and via (who else may use the limited ones, and
-// where to), target (what is forwarded,
-// after translation). By target: hairpin and self (whose replies could take a
-// short cut), inside (what else of its subnet is not judged; who is in hairpin
-// is not either). A set exists while it is needed.
+// where to), target (what is forwarded, after translation). By target: hairpin
+// and self (whose replies could take a short cut), inside (what else of its
+// subnet is not judged; who is in hairpin is not either). A set exists while it
+// is needed.
 //
 // A range of ports with equal bases is cut into blocks of a power of two, each
 // beginning at a multiple of its size, which a rule finds by masking a packet's

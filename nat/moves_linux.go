@@ -160,7 +160,8 @@ func (c *Controller) widen(b *batch, w, rest *work) (*work, error) {
 const membarrierGlobal = 1
 
 // settleDown returns when each packet that was on its way through rules has
-// left them. Where the kernel does not offer that, it returns at once.
+// left them, which takes some milliseconds. It returns at once where the kernel
+// does not offer that, and where there is one processor.
 func settleDown() {
 	_, _, _ = unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0)
 }

@@ -47,16 +47,17 @@ func hammer(t *testing.T, from *nattest.Space, to netip.AddrPort) (stop func() (
 }
 
 // TestMoves changes a forward from one form into another, over and over: open,
-// restricted in several ways, longer and shorter. Each form has its elements in
-// other sets. A client that all of them admit never finds the forward missing,
-// and one that only the open ones admit never gets in while it goes from one
-// restricted form to another.
+// restricted in several ways, longer and shorter, with another target. Most
+// forms have their elements in other sets. A client that all of them admit never
+// finds the forward missing, and one that only the open ones admit never gets in
+// while it goes from one restricted form to another.
 func TestMoves(t *testing.T) {
 	t.Parallel()
 	n := newSite(t, "bridge")
 	n.s.BridgeRules(false)
 	n.s.Sysctl("net.netfilter.nf_conntrack_tcp_timeout_close", "1") // the flows are dumped after each change
 	n.a.Serve(at(addrA["4"], 5000))
+	n.b.Serve(at(addrB["4"], 5000))
 	form := func(change func(f *nat.Forward)) nat.Config {
 		f := nat.Forward{Name: "it", Source: at(wanAddr["4"], 5000), Target: nat.Target{Addr: addrA["4"], Prefix: 24, Port: 5000}}
 		change(&f)
@@ -75,15 +76,21 @@ func TestMoves(t *testing.T) {
 			more(f)
 		}
 	}
+	elsewhere := func(more func(f *nat.Forward)) func(f *nat.Forward) {
+		return func(f *nat.Forward) {
+			f.Target.Addr = addrB["4"]
+			more(f)
+		}
+	}
 	open := from()
 	restricted := []nat.Config{
 		form(from("192.168.1.0/24")), form(from("192.168.0.0/16")), form(from("192.168.1.50/32")),
 		form(long(4992, 16, from("192.168.1.0/24"))), form(long(5000, 2, from("192.168.1.0/25"))),
-		form(func(f *nat.Forward) { f.AllowVia = []string{"lan0"} }),
+		form(func(f *nat.Forward) { f.AllowVia = []string{"lan0"} }), form(elsewhere(from("192.168.1.0/24"))),
 		form(func(f *nat.Forward) { f.Protocols = nat.TCP; from("192.168.1.0/24")(f) }),
 	}
 	all := append([]nat.Config{
-		form(open), form(long(5000, 8, open)), form(long(4999, 4, open)), form(func(f *nat.Forward) { f.Protocols = nat.TCP }),
+		form(open), form(elsewhere(open)), form(long(5000, 8, open)), form(long(4999, 4, open)), form(func(f *nat.Forward) { f.Protocols = nat.TCP }),
 	}, restricted...)
 	c := controller(t, n.s)
 	turn := func(forms []nat.Config, steps int) {

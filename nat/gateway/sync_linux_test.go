@@ -299,6 +299,9 @@ link add tun9 type veth peer name tun8
 addr add 10.68.0.1/32 peer 10.68.0.2 dev tun9
 link set tun9 up
 link set tun8 up`)
+	for _, dev := range []string{"tun8", "tun9"} { // the kernel's own routes come when carrier was noticed
+		until(t, dev, func() bool { return strings.Contains(h.host.Run("ip", "-6", "route", "show", "dev", dev), "fe80::/64") })
+	}
 	h.host.Run("ip", "-4", "route", "add", "default", "via", "inet6", "fe80::9", "dev", "eth1", "metric", "50")
 	h.host.Do(func() error { // a rule by DSCP (Linux 6.13), which libraries may not know
 		k, err := dial(nil)
