@@ -7,18 +7,19 @@ import (
 
 // Package is an installed package, or one that is being installed or removed.
 type Package struct {
-	ID           string            `json:"id" example:"hello-world"`
-	Title        string            `json:"title" example:"Hello World"`
-	Version      string            `json:"version" doc:"exver version of the package" example:"1.0.0:0"`
-	Summary      string            `json:"summary,omitempty" doc:"the short description of its manifest"`
-	State        string            `json:"state" enum:"installing,updating,stopped,starting,running,stopping,restarting,removing,failed" doc:"what the package is doing"`
-	DesiredState string            `json:"desiredState" enum:"running,stopped" doc:"what its owner wants"`
-	Health       map[string]Health `json:"health" doc:"last word of each health check, by check id"`
-	Error        *PackageError     `json:"error,omitempty" doc:"why the package is in its state, when that is a fault"`
-	Started      *time.Time        `json:"started,omitempty" doc:"when the service last started"`
-	Disk         map[string]int64  `json:"disk,omitempty" doc:"what each of its volumes takes on the disk, in bytes; counted now and then"`
-	Signer       string            `json:"signer,omitempty" doc:"Ed25519 public key that signed the package, hex"`
-	Manifest     json.RawMessage   `json:"manifest,omitempty" doc:"the manifest as the package carries it; not in lists"`
+	ID           string                   `json:"id" example:"hello-world"`
+	Title        string                   `json:"title" example:"Hello World"`
+	Version      string                   `json:"version" doc:"exver version of the package" example:"1.0.0:0"`
+	Summary      string                   `json:"summary,omitempty" doc:"the short description of its manifest"`
+	State        string                   `json:"state" enum:"installing,updating,stopped,starting,running,stopping,restarting,removing,failed" doc:"what the package is doing"`
+	DesiredState string                   `json:"desiredState" enum:"running,stopped" doc:"what its owner wants"`
+	Health       map[string]Health        `json:"health" doc:"each health check, by check id: a failure right after a start still counts as starting, and a change between success and failure once it has lasted some seconds"`
+	Failures     map[string]HealthFailure `json:"failures,omitempty" doc:"what each health check said when it last failed, by check id; it stays"`
+	Error        *PackageError            `json:"error,omitempty" doc:"why the package is in its state, when that is a fault"`
+	Started      *time.Time               `json:"started,omitempty" doc:"when the service last started"`
+	Disk         map[string]int64         `json:"disk,omitempty" doc:"what each of its volumes takes on the disk, in bytes; counted now and then"`
+	Signer       string                   `json:"signer,omitempty" doc:"Ed25519 public key that signed the package, hex"`
+	Manifest     json.RawMessage          `json:"manifest,omitempty" doc:"the manifest as the package carries it; not in lists"`
 }
 
 // SideloadOptions are an owner's decisions about one upload.
@@ -32,6 +33,12 @@ type Health struct {
 	Name    string `json:"name" example:"Web interface"`
 	Result  string `json:"result" enum:"success,disabled,starting,waiting,loading,failure"`
 	Message string `json:"message,omitempty"`
+}
+
+// HealthFailure is what a health check said when it last failed.
+type HealthFailure struct {
+	Message string    `json:"message"`
+	At      time.Time `json:"at"`
 }
 
 // PackageError is a fault of a package.

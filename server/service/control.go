@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"time"
 
 	"github.com/selfstead/selfstead/patchdb"
 	"github.com/selfstead/selfstead/server/api"
@@ -137,7 +138,7 @@ func (m *Manager) List() ([]api.Package, error) {
 			if err != nil {
 				return err
 			}
-			v := view(id, p)
+			v := m.view(id, p)
 			v.Manifest = nil
 			list = append(list, v)
 		}
@@ -155,10 +156,10 @@ func (m *Manager) Get(id string) (api.Package, error) {
 	if err != nil {
 		return api.Package{}, err
 	}
-	return view(id, p), nil
+	return m.view(id, p), nil
 }
 
-func view(id string, p state.Package) api.Package {
+func (m *Manager) view(id string, p state.Package) api.Package {
 	var mf heading
 	_ = json.Unmarshal(p.StateInfo.Manifest, &mf)
 	v := api.Package{
@@ -171,7 +172,17 @@ func view(id string, p state.Package) api.Package {
 		if h.Message != nil {
 			message = *h.Message
 		}
-		v.Health[name] = api.Health{Name: h.Name, Result: h.Result, Message: message}
+		result := h.Result
+		if u := m.unit(id); u != nil {
+			result = u.checks.shown(name, result, startedAt(p.StatusInfo), time.Now())
+		}
+		v.Health[name] = api.Health{Name: h.Name, Result: result, Message: message}
+	}
+	for name, f := range p.Failures {
+		if v.Failures == nil {
+			v.Failures = map[string]api.HealthFailure{}
+		}
+		v.Failures[name] = api.HealthFailure{Message: f.Message, At: f.At}
 	}
 	if e := p.StatusInfo.Error; e != nil {
 		v.Error = &api.PackageError{Message: e.Details, Details: e.Debug}

@@ -164,3 +164,33 @@ func ids(info os.FileInfo) [2]uint32 {
 	st := info.Sys().(*syscall.Stat_t)
 	return [2]uint32{st.Uid, st.Gid}
 }
+
+// What a check said when it failed stays, and a short failure is none.
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.start()
+	l.install(build(t, testPackage{ID: "alpha", Port: 18080}))
+	l.healthy("alpha")
+	ill := l.dir + "/volumes/alpha/data/main/ill"
+	require.NoError(t, os.WriteFile(ill, []byte("no space in the attic"), 0o644))
+	l.await("the failure", 10*time.Second, func() bool {
+		p, _ := l.pkg("alpha")
+		return p.Failures["web"].Message == "no space in the attic"
+	})
+	p, _ := l.pkg("alpha")
+	require.Equal(t, "success", p.Health["web"].Result, "not yet")
+	l.await("that it counts", 20*time.Second, func() bool {
+		p, _ := l.pkg("alpha")
+		return p.Health["web"].Result == "failure"
+	})
+	require.NoError(t, os.Remove(ill))
+	l.healthy("alpha")
+	l.json("PUT", "/v1/packages/alpha/desired-state", `{"state":"stopped"}`, 200, nil)
+	l.reach("alpha", "stopped")
+	l.stop(syscall.SIGINT)
+	l.start()
+	p, _ = l.pkg("alpha")
+	require.Equal(t, "no space in the attic", p.Failures["web"].Message)
+	require.WithinDuration(t, time.Now(), p.Failures["web"].At, time.Minute)
+}

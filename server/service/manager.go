@@ -215,6 +215,9 @@ func (m *Manager) feed(ctx context.Context, s *patchdb.Subscription) {
 			if paths == nil || touched(state.PackagePointer(u.id, "state"), paths) || touched(state.PackagePointer(u.id, "desiredState"), paths) {
 				m.watchDrift(u.id)
 			}
+			if paths == nil || touched(state.PackagePointer(u.id, "statusInfo", "health"), paths) {
+				u.watchHealth(ctx)
+			}
 		}
 	}
 }

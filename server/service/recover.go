@@ -96,8 +96,9 @@ func (m *Manager) Start(ctx context.Context) error {
 		reviving.Go(func() { u.revive(ctx, packages[u.id], services[u.id]) })
 	}
 	reviving.Wait()
-	for id := range packages {
-		m.watchDrift(id)
+	for _, u := range m.all() {
+		m.watchDrift(u.id)
+		u.watchHealth(ctx)
 	}
 	if err := m.net.Sync(ctx); err != nil {
 		return err

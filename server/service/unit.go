@@ -31,6 +31,8 @@ type unit struct {
 	came  chan struct{} // closed once it has come up, or failed to, for the first time
 	cameO sync.Once
 
+	checks checks // history of its health
+
 	updating atomic.Bool // an upload is to update it
 
 	limiting sync.Mutex // limits and what has them change together

@@ -22,9 +22,10 @@ type Package struct {
 	Hosts               map[string]Host            `json:"hosts"`
 	OutboundGateway     *string                    `json:"outboundGateway"`
 	Plugin              map[string]any             `json:"plugin"`
-	Grants              map[string]time.Time       `json:"grants,omitempty"` // ours: packages that its owner lets in beside declared dependents, and since when
-	Disk                map[string]int64           `json:"disk,omitempty"`   // ours: what each volume takes on the disk, in bytes, at the last count
-	Limits              *Limits                    `json:"limits,omitempty"` // ours: what its owner lets it take of the machine, where not the default
+	Grants              map[string]time.Time       `json:"grants,omitempty"`   // ours: packages that its owner lets in beside declared dependents, and since when
+	Disk                map[string]int64           `json:"disk,omitempty"`     // ours: what each volume takes on the disk, in bytes, at the last count
+	Failures            map[string]HealthFailure   `json:"failures,omitempty"` // ours: the last words of health checks that failed, by check id
+	Limits              *Limits                    `json:"limits,omitempty"`   // ours: what its owner lets it take of the machine, where not the default
 }
 
 // Limits bound what a package takes of the machine; nil is the default.
@@ -76,6 +77,12 @@ type HealthResult struct {
 	Name    string  `json:"name"`
 	Result  string  `json:"result"` // success, disabled, starting, waiting, loading, failure
 	Message *string `json:"message"`
+}
+
+// HealthFailure is what a health check said when it last failed.
+type HealthFailure struct {
+	Message string    `json:"message"`
+	At      time.Time `json:"at"`
 }
 
 // DesiredStatus is the tagged desired status of StartOS's model.

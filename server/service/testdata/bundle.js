@@ -170,6 +170,12 @@ exports.main = async ({ effects }) => ({
       while (!stopped) {
         const up = await listening(8080)
         if (stopped) return
+        const ill = await fs.readFile(`${volume}/ill`, 'utf8').catch(() => null)
+        if (ill) {
+          await effects.setHealth({ id: 'web', name: 'Web', result: 'failure', message: ill }).catch(() => {})
+          await new Promise(done => setTimeout(done, 20))
+          continue
+        }
         await effects.setHealth({ id: 'web', name: 'Web', result: up ? 'success' : 'starting', message: up ? 'it listens' : null }).catch(() => {})
         await new Promise(done => setTimeout(done, up ? 1000 : 20))
       }
