@@ -2,8 +2,11 @@ package lxcrt
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,18 +29,35 @@ var standardNodes = []node{
 }
 
 // deviceNodes reads what the declared host nodes are. They are made again inside,
-// owned by container root, where the host's own would belong to nobody.
+// owned by container root, where the host's own would belong to nobody. A folder
+// stands for the nodes in it and below, without links.
 func deviceNodes(paths []string) ([]node, error) {
-	nodes := standardNodes
+	nodes := slices.Clone(standardNodes)
 	for _, p := range paths {
 		var st unix.Stat_t
 		if err := unix.Stat(p, &st); err != nil {
 			return nil, &os.PathError{Op: "device", Path: p, Err: err}
 		}
-		if t := st.Mode & unix.S_IFMT; t != unix.S_IFCHR && t != unix.S_IFBLK {
+		switch st.Mode & unix.S_IFMT {
+		case unix.S_IFCHR, unix.S_IFBLK:
+			nodes = append(nodes, node{p, st.Mode, int(st.Rdev)})
+		case unix.S_IFDIR:
+			if err := filepath.WalkDir(p, func(at string, d fs.DirEntry, err error) error {
+				if err != nil || d.Type()&fs.ModeDevice == 0 {
+					return err
+				}
+				var st unix.Stat_t
+				if err := unix.Lstat(at, &st); err != nil {
+					return &os.PathError{Op: "device", Path: at, Err: err}
+				}
+				nodes = append(nodes, node{at, st.Mode, int(st.Rdev)})
+				return nil
+			}); err != nil {
+				return nil, err
+			}
+		default:
 			return nil, fmt.Errorf("%w: %s is no device", ErrInvalid, p)
 		}
-		nodes = append(nodes[:len(nodes):len(nodes)], node{p, st.Mode, int(st.Rdev)})
 	}
 	return nodes, nil
 }

@@ -44,6 +44,13 @@ func victim(text string) {
 	rt, err := lxcrt.New(ctx, job.Options)
 	try(err)
 	fmt.Println("open")
+	if job.State == looking {
+		c, err := rt.Load(ctx, job.Specs[0].Name)
+		try(err)
+		fmt.Println("found", c.State(), c.PID())
+		try(rt.Close())
+		return
+	}
 	if job.State != "" {
 		try(hold(ctx, rt, job.Specs[0], job.State))
 		return

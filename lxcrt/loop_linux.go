@@ -8,10 +8,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// imageBlock is what squashfs images are padded to as they are made, unless that
+// is turned off: the kernel reads the last data in whole blocks of up to this
+// size, and fails where a device ends in the middle of one.
+const imageBlock = 4096
+
+func wholeBlocks(size int64) int64 { return (size + imageBlock - 1) &^ (imageBlock - 1) }
+
+// padEnd lengthens a file with zeros to where the last block of the image at
+// offset ends, if the file ends within it: a loop device leaves an incomplete
+// sector out. Every other file is only looked at.
+func padEnd(file string, offset, size int64) error {
+	st, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	if size == 0 {
+		size = st.Size() - offset
+	}
+	end := offset + wholeBlocks(size)
+	if end <= st.Size() || size <= 0 || offset+size > st.Size() { // what is cut off says so when it is mounted
+		return nil
+	}
+	if err := os.Truncate(file, end); err != nil {
+		return fmt.Errorf("pad the last block: %w", err)
+	}
+	return nil
+}
+
 // attachLoop binds size bytes of file from offset on to a free loop device,
 // read-only unless writable is set. The device goes when its last user does:
 // the returned descriptor, and every file system mounted from it. Size 0 means
-// up to the end of the file; it is rounded up to whole sectors.
+// up to the end of the file; it is rounded up to whole blocks.
 func attachLoop(file string, offset, size int64, writable bool) (*os.File, error) {
 	mode := os.O_RDONLY
 	if writable {
@@ -27,11 +55,8 @@ func attachLoop(file string, offset, size int64, writable bool) (*os.File, error
 		return nil, fmt.Errorf("loop devices: %w: %w", ErrNotSupported, err)
 	}
 	defer control.Close()
-	if size > 0 {
-		size = (size + 511) &^ 511
-	}
 	cfg := unix.LoopConfig{Fd: uint32(backing.Fd())}
-	cfg.Info.Offset, cfg.Info.Sizelimit = uint64(offset), uint64(size)
+	cfg.Info.Offset, cfg.Info.Sizelimit = uint64(offset), uint64(wholeBlocks(size))
 	cfg.Info.Flags = unix.LO_FLAGS_AUTOCLEAR
 	if !writable {
 		cfg.Info.Flags |= unix.LO_FLAGS_READ_ONLY

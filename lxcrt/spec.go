@@ -42,7 +42,8 @@ type Spec struct {
 	Files []File `json:"files,omitempty"`
 	// Mounts are in place before Init runs.
 	Mounts []Mount `json:"mounts,omitempty"`
-	// Devices are host device nodes; each appears at its own path inside, owned
+	// Devices are host device nodes, as /dev/fuse, or folders of them, as /dev/dri,
+	// with what is in one at the start; each appears at its own path inside, owned
 	// by container root.
 	Devices []string `json:"devices,omitempty"`
 	// Limits bound what the container can take from the host.
@@ -106,7 +107,8 @@ func (b *Bridge) check(addr4, addr6 netip.Addr) string {
 type Layer struct {
 	Path string `json:"path"`
 	// Offset and Size place a squashfs inside a larger file; Size 0 means up to
-	// the end of the file. Both are zero for a directory.
+	// the end of the file, which is padded as that of a Mount. Both are zero for a
+	// directory.
 	Offset int64 `json:"offset,omitempty"`
 	Size   int64 `json:"size,omitempty"`
 	// Plain leaves the layer's owners as they are, instead of mapping them from
@@ -150,7 +152,8 @@ type Mount struct {
 	// below a folder that root alone can enter.
 	Source string `json:"source,omitempty"`
 	// Offset and Size place a squashfs inside a larger file, at any byte; Size 0
-	// means up to the end of the file.
+	// means up to the end of the file. A file that ends in the middle of the
+	// squashfs's last block of 4 KiB is lengthened with zeros to the end of it.
 	Offset int64 `json:"offset,omitempty"`
 	Size   int64 `json:"size,omitempty"`
 	// Lower are an overlay's lower layers, topmost first. UpperDir is a host

@@ -67,6 +67,9 @@ func fsLog(fs int) string {
 
 // squashfsTree mounts a squashfs that stands in a file.
 func squashfsTree(file string, offset, size int64) (int, error) {
+	if err := padEnd(file, offset, size); err != nil {
+		return -1, err
+	}
 	loop, err := attachLoop(file, offset, size, false)
 	if err != nil {
 		return -1, err

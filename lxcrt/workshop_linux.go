@@ -149,6 +149,9 @@ func cloneAt(path string) (int, error) { return bindTree(path, true) }
 // squashfs returns a detached clone of a squashfs, mounting it unless it already
 // is. The image stays mounted while user holds it, see release.
 func (w *workshop) squashfs(file string, offset, size int64, user string) (int, error) {
+	if err := padEnd(file, offset, size); err != nil { // which would change the key
+		return -1, err
+	}
 	var st unix.Stat_t
 	if err := unix.Stat(file, &st); err != nil {
 		return -1, &os.PathError{Op: "stat", Path: file, Err: err}

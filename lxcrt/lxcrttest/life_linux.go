@@ -236,16 +236,24 @@ func testInside(t *testing.T, f Factory) {
 }
 
 func testDevices(t *testing.T, f Factory) {
-	device := "/dev/fuse"
-	if _, err := os.Stat(device); err != nil {
-		device = "/dev/loop-control"
-	}
 	l := f(t)
 	s := l.Spec("")
-	s.Devices = []string{device}
+	// One by its path, and the folder that has another, as /dev/dri has them.
+	s.Devices = []string{"/dev/fuse", "/dev/net"}
+	for _, d := range []string{"/dev/fuse", "/dev/net/tun"} {
+		if _, err := os.Stat(d); err != nil {
+			Missing(t, d)
+		}
+	}
 	c := l.Start(s)
-	equal(t, MustSh(t, c, "stat -c '%u %F' "+device), "0 character special file")
-	MustSh(t, c, ": <"+device)
+	for _, d := range []string{"/dev/fuse", "/dev/net/tun"} {
+		equal(t, MustSh(t, c, "stat -c '%u %F' "+d), "0 character special file")
+		MustSh(t, c, ": <"+d)
+	}
+	equal(t, MustSh(t, c, "ls /dev/net"), "tun")
+	if _, st := Sh(t, c, "test -e /dev/loop-control"); st.Code == 0 {
+		t.Error("a device that was not declared is there")
+	}
 	for _, d := range []string{"null", "zero", "full", "random", "urandom", "tty", "pts", "shm", "fd"} {
 		MustSh(t, c, "test -e /dev/"+d)
 	}

@@ -74,6 +74,24 @@ func testMounts(t *testing.T, f Factory) {
 		t.Errorf("a squashfs was written to: %s", out)
 	}
 
+	// Nor does one that was made without padding lose its end, at the file's.
+	bare, src := filepath.Join(t.TempDir(), "bare"), t.TempDir()
+	must(t, os.WriteFile(filepath.Join(src, "hello"), []byte("without padding\n"), 0o644))
+	if out, err := exec.Command("mksquashfs", src, bare, "-nopad", "-all-root", "-quiet", "-no-progress").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	body, err := os.ReadFile(bare)
+	must(t, err)
+	if len(body)%512 == 0 {
+		t.Fatalf("%d bytes are whole sectors", len(body))
+	}
+	must(t, os.WriteFile(bare, append([]byte("head"), body...), 0o600))
+	for i, n := range []int64{int64(len(body)), 0} {
+		at := fmt.Sprintf("/media/bare%d", i)
+		must(t, c.Mount(ctx, lxcrt.Mount{Target: at, Kind: lxcrt.MountSquashfs, Source: bare, Offset: 4, Size: n, IDMap: true}))
+		equal(t, MustSh(t, c, "cat "+at+"/hello; stat -c %u "+at+"/hello"), "without padding\n0")
+	}
+
 	scratch := t.TempDir()
 	over := lxcrt.Mount{Target: "/media/sub", Kind: lxcrt.MountOverlay, UpperDir: scratch,
 		Lower: []lxcrt.Layer{{Path: file, Offset: offset, Size: size}, {Path: vol}}}
@@ -100,7 +118,7 @@ func testMounts(t *testing.T, f Factory) {
 			t.Errorf("the host's mount table shows %s", ours)
 		}
 	}
-	for _, target := range []string{"/media/a/b/volume", "/media/plain", "/etc/one", "/media/pkg", "/media/sub", "/media/look", "/media/tmp"} {
+	for _, target := range []string{"/media/a/b/volume", "/media/plain", "/etc/one", "/media/pkg", "/media/sub", "/media/look", "/media/tmp", "/media/bare0", "/media/bare1"} {
 		must(t, c.Unmount(ctx, target))
 		is(t, c.Unmount(ctx, target), lxcrt.ErrNotFound)
 	}

@@ -93,16 +93,25 @@ func Test(ctx context.Context, o TestOptions) (err error) {
 	}
 	o.Machine.Shares = append(slices.Clone(o.Machine.Shares), Share{root, sourceDir}, Share{stage.path, binaryDir})
 
-	// The machine boots while the binaries are built.
+	// The machine boots while the binaries are built, unless they do not build.
 	var wait sync.WaitGroup
 	var dirs []string
 	var buildErr error
-	wait.Go(func() { dirs, buildErr = buildTests(ctx, stage.path, root, o.Targets) })
+	booting, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	wait.Go(func() {
+		if dirs, buildErr = buildTests(ctx, stage.path, root, o.Targets); buildErr != nil {
+			giveUp()
+		}
+	})
 	began := time.Now()
-	m, err := Start(ctx, o.Machine)
+	m, err := Start(booting, o.Machine)
 	up := time.Since(began)
 	wait.Wait()
-	if err = errors.Join(err, buildErr); err != nil {
+	if buildErr != nil {
+		err = buildErr
+	}
+	if err != nil {
 		if m != nil {
 			err = errors.Join(err, m.Close())
 		}
