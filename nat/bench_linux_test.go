@@ -118,6 +118,42 @@ func BenchmarkApply(b *testing.B) {
 	}
 }
 
+// BenchmarkRareChanges measures, on top of 10,000 forwards, the first forward of
+// a length and the first restriction of a prefix length, which need sets and
+// rules of their own, and a forward that becomes restricted, which takes two
+// transactions with some milliseconds of waiting between them. The best counts.
+func BenchmarkRareChanges(b *testing.B) {
+	s := nattest.NewLab(b).Router("S")
+	c := controller(b, s)
+	base := many(10000, "open")
+	first := nat.Forward{Name: "first", Source: at(netip.MustParseAddr("198.51.100.7"), 3001), Count: 300,
+		Target: nat.Target{Addr: netip.MustParseAddr("10.1.2.3"), Prefix: 16, Port: 3001}, AllowFrom: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/13")}}
+	plus, restricted := base.Clone(), base.Clone()
+	plus.Forwards = append(plus.Forwards, first)
+	restricted.Forwards[5000].AllowFrom = first.AllowFrom
+	apply(b, c, base)
+	best := map[string]time.Duration{}
+	step := func(name string, cfg nat.Config) {
+		clock, cpu := time.Now(), cpuTime(b)
+		apply(b, c, cfg)
+		for k, v := range map[string]time.Duration{"ms/" + name: time.Since(clock), "cpu-ms/" + name: cpuTime(b) - cpu} {
+			if was, ok := best[k]; !ok || v < was {
+				best[k] = v
+			}
+		}
+	}
+	for b.Loop() {
+		step("first", plus)
+		step("last", base)
+		step("restricted", restricted)
+		step("open", base)
+	}
+	for k, v := range best {
+		b.ReportMetric(ms(v), k)
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
 // BenchmarkScript compares one forward more on top of 300 with what scripts
 // do: the nft program reads the rule set to find the rules of that forward,
 // then loads new ones.
