@@ -148,8 +148,24 @@ func (c *Client) Uninstall(ctx context.Context, id string, soft, force bool) (op
 // Sideload sends a package file; size is -1 when unknown. It returns the
 // operation that goes on after the last byte.
 func (c *Client) Sideload(ctx context.Context, body io.Reader, size int64) (operation.Operation, error) {
+	return c.SideloadWith(ctx, body, size, api.SideloadOptions{})
+}
+
+// SideloadWith is Sideload with the owner's decisions.
+func (c *Client) SideloadWith(ctx context.Context, body io.Reader, size int64, o api.SideloadOptions) (operation.Operation, error) {
 	var op operation.Operation
-	req, err := c.request(ctx, http.MethodPost, "/v1/packages:sideload", io.NopCloser(body))
+	q := url.Values{}
+	if o.Reinstall {
+		q.Set("reinstall", "true")
+	}
+	if o.AcceptSigner != "" {
+		q.Set("acceptSigner", o.AcceptSigner)
+	}
+	path := "/v1/packages:sideload"
+	if len(q) > 0 {
+		path += "?" + q.Encode()
+	}
+	req, err := c.request(ctx, http.MethodPost, path, io.NopCloser(body))
 	if err != nil {
 		return op, err
 	}

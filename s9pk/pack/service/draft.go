@@ -27,7 +27,7 @@ const draft = `# yaml-language-server: $schema=https://github.com/selfstead/self
 # What may stand here: stead s9pk schema. What it becomes: stead s9pk pack, or stead dev.
 id: [[y .ID]]
 title: [[y .Title]]
-version: [[y .Version]] # of the program, then of this package
+version: [[.Version]] # of the program, then of this package
 license: [[y .License]]
 description:
   short: [[y .Short]]
@@ -198,11 +198,24 @@ func (d *Draft) interfaces() (list []draftInterface) {
 	return list
 }
 
-// inline is a value as JSON, which is YAML too, on one line; plain words stand
-// without quotes.
+// inline is a value on one line: plain words without quotes, else as JSON, which
+// is YAML too.
 func inline(v any) (string, error) {
-	if s, ok := v.(string); ok && word.MatchString(s) && !reserved[strings.ToLower(s)] {
-		return s, nil
+	switch v := v.(type) {
+	case string:
+		if word.MatchString(v) && !reserved[strings.ToLower(v)] || address.MatchString(v) {
+			return v, nil
+		}
+	case []string:
+		list := make([]string, len(v))
+		for i, s := range v {
+			text, err := inline(s)
+			if err != nil {
+				return "", err
+			}
+			list[i] = text
+		}
+		return "[" + strings.Join(list, ", ") + "]", nil
 	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -217,6 +230,7 @@ func inline(v any) (string, error) {
 
 var (
 	word     = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9./-]*( [A-Za-z0-9./-]+)*$`)
+	address  = regexp.MustCompile(`^https?://[A-Za-z0-9./_~%?&=+-]+$`)
 	reserved = map[string]bool{"true": true, "false": true, "null": true, "yes": true, "no": true, "on": true, "off": true, "inf": true, "nan": true}
 	number   = regexp.MustCompile(`^[0-9]+(\.[0-9]+)*`)
 )

@@ -64,7 +64,7 @@ server elsewhere that "stead login URL" has signed in to.`,
 		newServeCommand(), newUpCommand(), newDownCommand(),
 		newPackagesCommand(), newLogsCommand(), newOperationsCommand(), newStateCommand(), newForwardsCommand(), newSystemCommand(),
 		newClaimCommand(), newLoginCommand(), newLogoutCommand(), newPasswordCommand(), newSessionsCommand(), newContextsCommand(),
-		newS9pkCommand(), newDBCommand(), newNATCommand(), newBaseCommand(), newContainerCommand(),
+		newS9pkCommand(), newDevCommand(), newDBCommand(), newNATCommand(), newBaseCommand(), newContainerCommand(),
 	)
 	groups(root)
 	return root
