@@ -26,9 +26,11 @@ import (
 	"github.com/selfstead/selfstead/server/api"
 	"github.com/selfstead/selfstead/server/authority"
 	"github.com/selfstead/selfstead/server/idempotency"
+	"github.com/selfstead/selfstead/server/journal"
 	"github.com/selfstead/selfstead/server/notification"
 	"github.com/selfstead/selfstead/server/operation"
 	"github.com/selfstead/selfstead/server/state"
+	"github.com/selfstead/selfstead/server/system"
 )
 
 const password = "correct horse"
@@ -41,6 +43,7 @@ type lab struct {
 	account  *account.Manager
 	services *services
 	notes    *notification.Manager
+	keys     string // file of SSH keys
 	server   *server.Server
 	url      string // remote listener
 	local    *http.Client
@@ -131,10 +134,20 @@ func startLab(t testing.TB, doc state.Document, tune ...func(*lab)) *lab {
 	l.services = newServices(l.db, l.ops, filepath.Join(dir, "logs"))
 	l.notes = notification.New(notification.Options{DB: l.db, Pause: time.Millisecond})
 	require.NoError(t, l.notes.Start(t.Context()))
+	l.keys = filepath.Join(dir, "ssh", "authorized_keys")
+	machine := system.New(system.Options{DB: l.db, AuthorizedKeys: l.keys})
+	ownLog, err := journal.NewWriter(dir, "server.log")
+	require.NoError(t, err)
+	fmt.Fprintln(ownLog, "from the server")
+	require.NoError(t, ownLog.Close())
 	requests, err := idempotency.Open(t.Context(), filepath.Join(dir, "requests.db"), idempotency.Options{})
 	require.NoError(t, err)
 	l.server = server.New(server.Deps{
 		Notifications: l.notes, Requests: requests, Inspector: l.services, Shell: l.services.shell,
+		System: machine, ServerLog: journal.OpenName(dir, "server.log"),
+		Gateways: func() ([]api.Gateway, error) {
+			return []api.Gateway{{ID: "eth0", Addresses: []string{"192.0.2.7/24"}, Default4: true}}, nil
+		},
 		DB: l.db, Operations: l.ops, Account: l.account, Services: l.services, Authority: root,
 		Forwards: func() []api.Forward {
 			return []api.Forward{{Name: "hello-world/ui/80", Source: "192.0.2.7:49152", Target: "10.43.0.2:80", Count: 1, Protocols: "tcp"}}

@@ -7,6 +7,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/selfstead/selfstead/server/api"
+	"github.com/selfstead/selfstead/server/problem"
 )
 
 func (s *Server) networkRoutes() {
@@ -17,6 +18,9 @@ func (s *Server) networkRoutes() {
 		}, func(ctx context.Context, in *pageInput) (*list[api.Forward], error) {
 			return paged(ctx, *in, s.deps.Forwards(), false, func(f api.Forward) string { return f.Name + " " + f.Source + " " + f.Protocols })
 		})
+	}
+	if s.deps.Gateways != nil {
+		s.gatewayRoutes()
 	}
 	if s.deps.Authority != nil {
 		type rootOutput struct {
@@ -37,4 +41,35 @@ func (s *Server) networkRoutes() {
 			}, nil
 		})
 	}
+}
+
+func (s *Server) gatewayRoutes() {
+	add(s, huma.Operation{
+		OperationID: "list-gateways", Method: http.MethodGet, Path: "/v1/gateways", Tags: []string{tagNetwork},
+		Summary: "List the ways out of the server", Description: "Its interfaces with addresses, as they are now.",
+	}, func(ctx context.Context, in *pageInput) (*list[api.Gateway], error) {
+		found, err := s.deps.Gateways()
+		if err != nil {
+			return nil, err
+		}
+		return paged(ctx, *in, found, false, func(g api.Gateway) string { return g.ID })
+	})
+	type gatewayInput struct {
+		ID string `path:"id" maxLength:"15" doc:"name of the interface" example:"eth0"`
+	}
+	add(s, huma.Operation{
+		OperationID: "get-gateway", Method: http.MethodGet, Path: "/v1/gateways/{id}", Tags: []string{tagNetwork}, Errors: []int{http.StatusNotFound},
+		Summary: "Read a way out of the server",
+	}, func(_ context.Context, in *gatewayInput) (*body[api.Gateway], error) {
+		found, err := s.deps.Gateways()
+		for _, g := range found {
+			if g.ID == in.ID {
+				return &body[api.Gateway]{g}, nil
+			}
+		}
+		if err == nil {
+			err = problem.NotFound("gateway", in.ID)
+		}
+		return nil, err
+	})
 }

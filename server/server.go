@@ -25,6 +25,7 @@ import (
 	"github.com/selfstead/selfstead/server/journal"
 	"github.com/selfstead/selfstead/server/notification"
 	"github.com/selfstead/selfstead/server/operation"
+	"github.com/selfstead/selfstead/server/system"
 )
 
 // Services is what the routes need of the room that runs packages. Its errors
@@ -69,6 +70,10 @@ type Deps struct {
 	Notifications *notification.Manager // nil: the routes are left out
 	Requests      *idempotency.Store    // nil: Idempotency-Key is not heeded
 	Inspector     Inspector             // nil: the routes are left out
+	System        *system.Manager       // nil: the routes are left out
+	ServerLog     *journal.Log          // the server's own; nil: the routes are left out
+	// Gateways lists the ways out of the server; nil: the routes are left out.
+	Gateways func() ([]api.Gateway, error)
 	// Shell starts a program with a terminal inside a package; nil: no route.
 	Shell func(ctx context.Context, id string, o api.ShellOptions) (Terminal, error)
 }
@@ -156,6 +161,7 @@ func (s *Server) routes() {
 	s.actionRoutes()
 	s.networkRoutes()
 	s.systemRoutes()
+	s.machineRoutes()
 	s.smtpRoutes()
 	s.notificationRoutes()
 	s.metricRoutes()

@@ -24,12 +24,14 @@ import (
 	"github.com/selfstead/selfstead/server/authority"
 	"github.com/selfstead/selfstead/server/embedded"
 	"github.com/selfstead/selfstead/server/idempotency"
+	"github.com/selfstead/selfstead/server/journal"
 	"github.com/selfstead/selfstead/server/network"
 	"github.com/selfstead/selfstead/server/notification"
 	"github.com/selfstead/selfstead/server/operation"
 	"github.com/selfstead/selfstead/server/problem"
 	"github.com/selfstead/selfstead/server/service"
 	"github.com/selfstead/selfstead/server/state"
+	"github.com/selfstead/selfstead/server/system"
 )
 
 // Options tunes Open. Dir and Listen have to be set.
@@ -40,8 +42,13 @@ type Options struct {
 	BaseImage  string       // squashfs that every container starts from; "" means Dir/base, where one is built if need be
 	BaseCaches []string     // folders to take a finished image from, instead of building one
 	Version    string       // of the program
+	ManageHost bool         // host name and time zone of the machine may be changed
+	SSHKeys    string       // file that gets the SSH keys; "" means none
 	Logger     *slog.Logger // nil means silent
 }
+
+// logName is the newest file of the server's own log, in the folder log.
+const logName = "server.log"
 
 // The ends that Ended tells of.
 const (
@@ -68,6 +75,7 @@ type Daemon struct {
 	server   *server.Server
 	notes    *notification.Manager
 	requests *idempotency.Store
+	machine  *system.Manager
 
 	tcp, socket net.Listener
 	scheme      string
@@ -108,7 +116,7 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 	}
 	d.server = server.New(server.Deps{
 		DB: d.db, Operations: d.ops, Account: d.account, Services: d.services, Forwards: d.network.Forwards, Authority: d.root,
-		Notifications: d.notes, Requests: d.requests, Inspector: d.services,
+		ServerLog: journal.OpenName(filepath.Join(d.o.Dir, "log"), logName), Notifications: d.notes, Requests: d.requests, System: d.machine, Gateways: d.network.Gateways, Inspector: d.services,
 		Shell: func(ctx context.Context, id string, o api.ShellOptions) (server.Terminal, error) {
 			t, err := d.services.Shell(ctx, id, o)
 			if err != nil {
@@ -144,6 +152,12 @@ func (d *Daemon) openFolder(ctx context.Context) error {
 		return err
 	}
 	d.push(func() { d.lock.Close() })
+	own, err := journal.NewWriter(filepath.Join(d.o.Dir, "log"), logName)
+	if err != nil {
+		return fmt.Errorf("daemon: %w", err)
+	}
+	d.push(func() { own.Close() }) //nolint:errcheck // nothing is buffered
+	d.log = slog.New(slog.NewMultiHandler(d.log.Handler(), slog.NewTextHandler(own, nil)))
 	if d.db, err = patchdb.Open(filepath.Join(d.o.Dir, "state.db"), patchdb.Options{Logger: d.log}); err != nil {
 		return fmt.Errorf("daemon: %w", err)
 	}
@@ -210,6 +224,7 @@ func (d *Daemon) openRooms(ctx context.Context) error {
 	}
 	d.push(func() { d.warn("network", d.network.Close()) })
 	d.ops = operation.New(operation.Options{Logger: d.log, Store: operation.InDocument(d.db)})
+	d.machine = system.New(system.Options{DB: d.db, ManageHost: d.o.ManageHost, AuthorizedKeys: d.o.SSHKeys, Logger: d.log})
 	d.notes = notification.New(notification.Options{DB: d.db, Logger: d.log})
 	d.push(func() { d.notes.Close() }) //nolint:errcheck // it has none
 	d.base = embedded.NewBase(embedded.BaseOptions{
@@ -259,6 +274,9 @@ func (d *Daemon) Serve(ctx context.Context) error {
 		return fmt.Errorf("daemon: %w", err)
 	}
 	if err := d.services.Start(ctx); err != nil {
+		return fmt.Errorf("daemon: %w", err)
+	}
+	if err := d.machine.Start(ctx); err != nil {
 		return fmt.Errorf("daemon: %w", err)
 	}
 	if err := d.notes.Start(ctx); err != nil {

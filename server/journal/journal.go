@@ -24,3 +24,6 @@ const Name = "service.log"
 
 // Open names the folder of a service's log; it need not exist yet.
 func Open(dir string) *Log { return logs.Open(dir, Name) }
+
+// OpenName is Open for another file than Name.
+func OpenName(dir, name string) *Log { return logs.Open(dir, name) }

@@ -55,6 +55,8 @@ type PrivatePart struct {
 	KeptData      map[string]time.Time `json:"keptData"`      // packages removed without their volumes, and when
 	Notifications []Notification       `json:"notifications"` // oldest first
 
+	SSHKeys map[string]SSHKey `json:"sshKeys,omitempty"` // key: hex SHA-256 of the key
+
 	LastNotification uint32    `json:"lastNotification,omitempty"` // id that was given last
 	Delivery         *Delivery `json:"delivery,omitempty"`
 

@@ -4,10 +4,11 @@ import "time"
 
 // Server is the public part about the server itself.
 type Server struct {
-	ID       string  `json:"id"`       // random, made once
-	Version  string  `json:"version"`  // of the program that runs
-	Hostname string  `json:"hostname"` // the machine's
-	Claimed  bool    `json:"claimed"`  // false until POST /v1/setup:claim succeeded
+	ID       string  `json:"id"`             // random, made once
+	Version  string  `json:"version"`        // of the program that runs
+	Hostname string  `json:"hostname"`       // the machine's
+	Name     string  `json:"name,omitempty"` // for people; the host name where it is left out
+	Claimed  bool    `json:"claimed"`        // false until POST /v1/setup:claim succeeded
 	Network  Network `json:"network"`
 
 	UnreadNotificationCount int `json:"unreadNotificationCount"`

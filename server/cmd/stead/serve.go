@@ -26,7 +26,8 @@ const handGrace = 10 * time.Second
 // serveFlags are what serve and up have in common.
 type serveFlags struct {
 	dir, listen, base, level string
-	plain                    bool
+	plain, manageHost        bool
+	sshKeys                  string
 }
 
 func (f *serveFlags) bind(cmd *cobra.Command) {
@@ -35,6 +36,8 @@ func (f *serveFlags) bind(cmd *cobra.Command) {
 	flags.StringVar(&f.listen, "listen", "127.0.0.1:8080", "TCP address for clients: plain HTTP on loopback, else TLS with the server's own certificate")
 	flags.BoolVar(&f.plain, "plain", false, "plain HTTP on any address, for a proxy in front")
 	flags.StringVar(&f.base, "base-image", os.Getenv("STEAD_BASE"), "squashfs image that every container starts from (default: one in the state folder, built on the first run)")
+	flags.BoolVar(&f.manageHost, "manage-host", false, "let the server change this machine's host name and time zone")
+	flags.StringVar(&f.sshKeys, "authorized-keys", "", "file that gets the SSH keys of the API, between two marks (default: none)")
 	flags.StringVar(&f.level, "log-level", "info", "debug, info, warn or error")
 }
 
@@ -72,7 +75,7 @@ func (f *serveFlags) serve(cmd *cobra.Command, ready func(ctx context.Context, d
 	ctx, cancel := context.WithCancel(context.WithoutCancel(cmd.Context()))
 	defer cancel()
 	d, err := daemon.Open(ctx, daemon.Options{
-		Dir: f.dir, Listen: f.listen, Plain: f.plain, BaseImage: f.base, BaseCaches: baseCaches(),
+		Dir: f.dir, Listen: f.listen, Plain: f.plain, ManageHost: f.manageHost, SSHKeys: f.sshKeys, BaseImage: f.base, BaseCaches: baseCaches(),
 		Version: version(), Logger: log,
 	})
 	if err != nil {
