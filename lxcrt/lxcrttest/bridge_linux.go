@@ -229,23 +229,6 @@ func testBridgeSpoofing(t *testing.T, l *Lab, b, c *lxcrt.Container, lan int) {
 		p = append(append(p, sha...), spa[:]...)
 		return append(append(p, broadcast...), tpa[:]...)
 	}
-	advert := func(source, target [16]byte, mac net.HardwareAddr) []byte {
-		all := netip.MustParseAddr("ff02::1").As16()
-		body := append([]byte{136, 0, 0, 0, 0x20, 0, 0, 0}, target[:]...)
-		body = append(append(body, 2, 1), mac...)
-		sum := uint32(len(body)) + unix.IPPROTO_ICMPV6
-		for _, part := range [][]byte{source[:], all[:], body} {
-			for i := 0; i+1 < len(part); i += 2 {
-				sum += uint32(part[i])<<8 | uint32(part[i+1])
-			}
-		}
-		for sum>>16 != 0 {
-			sum = sum>>16 + sum&0xffff
-		}
-		body[2], body[3] = byte(^sum>>8), byte(^sum)
-		p := []byte{0x60, 0, 0, 0, 0, byte(len(body)), unix.IPPROTO_ICMPV6, 255}
-		return append(append(append(p, source[:]...), all[:]...), body...)
-	}
 	udp := func(source [4]byte) []byte {
 		p := []byte{0x45, 0, 0, 32, 0, 0, 0, 0, 64, unix.IPPROTO_UDP, 0, 0}
 		p = append(append(p, source[:]...), gate4[:]...)
@@ -278,9 +261,9 @@ func testBridgeSpoofing(t *testing.T, l *Lab, b, c *lxcrt.Container, lan int) {
 		"ARP with another's MAC":           ether(broadcast, mine, 0x0806, arp(1, theirs, own4, gate4)),
 		"Ethernet with the victim's MAC":   ether(broadcast, theirs, 0x0806, arp(1, theirs, victim4, gate4)),
 		"with the bridge's MAC":            ether(broadcast, bridge.HardwareAddr, 0x0806, arp(2, bridge.HardwareAddr, own4, own4)),
-		"ND advertisement for the victim":  ether(broadcast, mine, 0x86dd, advert(c.Spec().Addr6.As16(), victim6, mine)),
-		"ND advertisement from the victim": ether(broadcast, mine, 0x86dd, advert(victim6, victim6, mine)),
-		"ND advertisement for the gateway": ether(broadcast, mine, 0x86dd, advert(c.Spec().Addr6.As16(), netip.MustParseAddr("2001:db8:b::1").As16(), mine)),
+		"ND advertisement for the victim":  ether(broadcast, mine, 0x86dd, neighbourAdvert(c.Spec().Addr6.As16(), victim6, mine)),
+		"ND advertisement from the victim": ether(broadcast, mine, 0x86dd, neighbourAdvert(victim6, victim6, mine)),
+		"ND advertisement for the gateway": ether(broadcast, mine, 0x86dd, neighbourAdvert(c.Spec().Addr6.As16(), netip.MustParseAddr("2001:db8:b::1").As16(), mine)),
 		"a datagram from the victim":       ether(bridge.HardwareAddr, mine, 0x0800, udp(victim4)),
 		"a datagram with the victim's MAC": ether(bridge.HardwareAddr, theirs, 0x0800, udp(victim4)),
 		"a datagram from nowhere":          ether(bridge.HardwareAddr, mine, 0x0800, udp([4]byte{203, 0, 113, 1})),
@@ -307,6 +290,25 @@ func testBridgeSpoofing(t *testing.T, l *Lab, b, c *lxcrt.Container, lan int) {
 	if out, err := exec.Command("bridge", "fdb", "show", "br", "br7").CombinedOutput(); err != nil || strings.Count(string(out), theirs.String()+" dev") > 2 {
 		t.Errorf("the bridge believes in two places of one MAC (%v): %s", err, out)
 	}
+}
+
+// neighbourAdvert is a packet that tells everybody on a link who has an address.
+func neighbourAdvert(source, target [16]byte, mac net.HardwareAddr) []byte {
+	all := netip.MustParseAddr("ff02::1").As16()
+	body := append([]byte{136, 0, 0, 0, 0x20, 0, 0, 0}, target[:]...)
+	body = append(append(body, 2, 1), mac...)
+	sum := uint32(len(body)) + unix.IPPROTO_ICMPV6
+	for _, part := range [][]byte{source[:], all[:], body} {
+		for i := 0; i+1 < len(part); i += 2 {
+			sum += uint32(part[i])<<8 | uint32(part[i+1])
+		}
+	}
+	for sum>>16 != 0 {
+		sum = sum>>16 + sum&0xffff
+	}
+	body[2], body[3] = byte(^sum>>8), byte(^sum)
+	p := []byte{0x60, 0, 0, 0, 0, byte(len(body)), unix.IPPROTO_ICMPV6, 255}
+	return append(append(append(p, source[:]...), all[:]...), body...)
 }
 
 func ether(to, from net.HardwareAddr, kind uint16, body []byte) []byte {

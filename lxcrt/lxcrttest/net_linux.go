@@ -295,5 +295,35 @@ func testSpoofing(t *testing.T, f Factory) {
 	}
 	// The neighbour's link does not answer to another's claims, nor the host.
 	MustSh(t, a, fmt.Sprintf("arping -U -c 1 -w 1 -I eth0 %s >/dev/null 2>&1; arping -U -c 1 -w 1 -I eth0 %s >/dev/null 2>&1; true", b.Spec().Addr4, gate4))
+	// Nor to frames and packets that are made by hand.
+	mac, err := net.ParseMAC(MustSh(t, a, "cat /sys/class/net/eth0/address"))
+	must(t, err)
+	known := func() string {
+		var lines []string
+		for _, ct := range []*lxcrt.Container{a, b} {
+			for _, x := range []netip.Addr{ct.Spec().Addr4, ct.Spec().Addr6} {
+				o, err := exec.Command("ip", "neigh", "show", "to", x.String()).CombinedOutput()
+				must(t, err)
+				lines = append(lines, strings.TrimSpace(string(o)))
+			}
+		}
+		return strings.Join(lines, "\n")
+	}
+	before := known()
+	equal(t, strings.Count(before, "PERMANENT"), 4)
+	everybody := net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	liar := net.HardwareAddr{2, 1, 2, 3, 4, 5}
+	for _, x := range []netip.Addr{b.Spec().Addr4, a.Spec().Addr4, gate4} {
+		as4 := x.As4()
+		claim := append([]byte{0, 1, 8, 0, 6, 4, 0, 2}, liar...)
+		claim = append(append(append(claim, as4[:]...), everybody...), as4[:]...)
+		must(t, within(a.PID(), func() error { return sendFrame("eth0", ether(everybody, mac, 0x0806, claim)) }))
+	}
+	for _, x := range []netip.Addr{b.Spec().Addr6, a.Spec().Addr6, gate6} {
+		must(t, within(a.PID(), func() error {
+			return sendFrame("eth0", ether(everybody, mac, 0x86dd, neighbourAdvert(a.Spec().Addr6.As16(), x.As16(), liar)))
+		}))
+	}
 	check(t, all)
+	equal(t, known(), before)
 }
