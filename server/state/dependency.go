@@ -11,6 +11,23 @@ type Dependency struct {
 	HealthChecks []string        `json:"healthChecks,omitempty"` // kind running: those that must succeed
 }
 
+// MarshalJSON always writes healthChecks of a running dependency.
+func (d Dependency) MarshalJSON() ([]byte, error) {
+	type plain Dependency
+	if d.Kind != "running" {
+		d.HealthChecks = nil
+		return json.Marshal(plain(d))
+	}
+	checks := d.HealthChecks
+	if checks == nil {
+		checks = []string{}
+	}
+	return json.Marshal(struct {
+		plain
+		HealthChecks []string `json:"healthChecks"`
+	}{plain(d), checks})
+}
+
 // DependencyRequirement is a dependency as services declare and read it.
 type DependencyRequirement struct {
 	Kind         string   `json:"kind"`

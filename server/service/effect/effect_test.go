@@ -3,6 +3,7 @@ package effect_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"github.com/selfstead/selfstead/patchdb"
+	"github.com/selfstead/selfstead/server/authority"
+	"github.com/selfstead/selfstead/server/problem"
 	"github.com/selfstead/selfstead/server/service/effect"
 	"github.com/selfstead/selfstead/server/service/rpc"
 	"github.com/selfstead/selfstead/server/state"
@@ -412,6 +415,28 @@ func TestNetwork(t *testing.T) {
 	b.fails("get-service-port-forward", `{"hostId":"ui-multi","internalPort":1}`, effect.KindNotFound)
 	b.fails("get-service-port-forward", `{"hostId":"nix","internalPort":1}`, effect.KindNotFound)
 	b.fails("bind", `{"id":"ui-multi","preferredExternalPort":80}`, rpc.CodeInvalidParams)
+	ssl := func(members string) string {
+		return `{"id":"tls","internalPort":443,"preferredExternalPort":443,"secure":null,"addSsl":{"preferredExternalPort":443,` + members + `}}`
+	}
+	root, err := authority.Open(authority.Options{Dir: t.TempDir()})
+	require.NoError(t, err)
+	issued, err := root.Issue([]string{"self.startos"}, authority.ECDSA)
+	require.NoError(t, err)
+	leaf, err := json.Marshal(issued.Chain[0])
+	require.NoError(t, err)
+	for _, good := range []string{
+		`"alpn":null`, `"alpn":"reflect"`, `"alpn":{"specified":["h2",[104,50]]},"addXForwardedHeaders":true`, `"upstreamCertValidation":"disable"`,
+		`"upstreamCertValidation":{"certificate":` + string(leaf) + `}`, `"auth":{"type":"bearer","tokens":["t"],"realm":null}`,
+		`"auth":{"type":"basic","credentials":[{"username":"u","password":"p"}]}`,
+	} {
+		b.ok("bind", ssl(good), `null`)
+	}
+	for _, bad := range []string{
+		`"alpn":"h2"`, `"alpn":{}`, `"alpn":["h2"]`, `"alpn":{"specified":"h2"}`, `"upstreamCertValidation":"maybe"`, `"upstreamCertValidation":{"certificate":"x"}`,
+		`"auth":"secret"`, `"auth":{"type":"bearer"}`, `"auth":{"type":"basic","credentials":[{"username":"u"}]}`, `"auth":{"type":"digest"}`, `"auth":{"type":"bearer","tokens":"t"}`,
+	} {
+		b.fails("bind", ssl(bad), rpc.CodeInvalidParams)
+	}
 	b.ok("bind-range", `{"id":"rtc","internalStartPort":40000,"externalStartPort":40000,"numberOfPorts":10}`, `null`)
 
 	i := `{"id":"ui","name":"UI","description":"d","masked":false,"addressInfo":{"username":null,"hostId":"ui-multi","internalPort":80,"scheme":"http","sslScheme":"https","suffix":""},"type":"ui"}`
@@ -484,6 +509,7 @@ func TestURLPlugin(t *testing.T) {
 	}
 	require.Equal(t, 2, strings.Count(available(), `"kind":"plugin"`))
 	require.Contains(t, available(), `{"ssl":false,"public":true,"hostname":"b.onion","port":80,"metadata":{"kind":"plugin","packageId":"self","removeAction":"drop","overflowActions":["more"],"info":{"k":1}}}`)
+	b.fails("plugin.url.export-url", `{"hostnameInfo":`+strings.Replace(name("c"), `"packageId":"other"`, `"packageId":null`, 1)+`}`, effect.KindNotFound)
 	b.fails("plugin.url.export-url", `{"hostnameInfo":`+strings.Replace(name("c"), `"internalPort":80`, `"internalPort":81`, 1)+`}`, effect.KindNotFound)
 	b.ok("plugin.url.clear-urls", `{"except":[`+name("b.onion")+`]}`, `null`)
 	require.Equal(t, 1, strings.Count(available(), `"kind":"plugin"`))
@@ -492,6 +518,33 @@ func TestURLPlugin(t *testing.T) {
 	_, err = b.db.Put(t.Context(), "/public/packageData/self/stateInfo/manifest/plugins", []string{})
 	require.NoError(t, err)
 	b.fails("plugin.url.clear-urls", `{"except":[]}`, effect.KindInvalidRequest)
+	// The version that it is being updated to may be the first that is a plugin.
+	_, err = b.db.Put(t.Context(), "/public/packageData/self/stateInfo/installingInfo", map[string]any{"newManifest": map[string]any{"plugins": []string{"url-v0"}}})
+	require.NoError(t, err)
+	b.ok("plugin.url.register", `{"tableAction":"urls"}`, `null`)
+}
+
+// Errors have the kind that the reference's callers know.
+func TestKinds(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		kind int
+	}{
+		{fmt.Errorf("rpc: execute: %w", context.DeadlineExceeded), effect.KindTimeout},
+		{fmt.Errorf("x: %w", context.Canceled), effect.KindCancelled},
+		{fmt.Errorf("x: %w", rpc.ErrClosed), effect.KindCancelled},
+		{fmt.Errorf("x: %w", os.ErrNotExist), effect.KindNotFound},
+		{errors.New("x"), effect.KindUnknown},
+		{effect.Fail(effect.KindAction, "x"), effect.KindAction},
+		{problem.NotFound("package", "x"), effect.KindNotFound},
+		{problem.New(504, problem.CodeTimeout, "x"), effect.KindTimeout},
+		{problem.New(409, problem.CodeBusy, "x"), effect.KindInvalidRequest},
+	} {
+		var e *rpc.Error
+		require.ErrorAs(t, effect.Translate(c.err), &e)
+		require.Equal(t, c.kind, e.Code, "%v", c.err)
+	}
+	require.NoError(t, effect.Translate(nil))
 }
 
 func decode[T any](t *testing.T, text string) T {

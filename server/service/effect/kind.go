@@ -1,6 +1,7 @@
 package effect
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -69,6 +70,10 @@ func Translate(err error) error {
 		return Fail(KindNetwork, "%s", err)
 	case errors.Is(err, network.ErrNotFound), errors.Is(err, patchdb.ErrNotFound), errors.Is(err, fs.ErrNotExist):
 		return Fail(KindNotFound, "%s", err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return Fail(KindTimeout, "%s", err)
+	case errors.Is(err, context.Canceled), errors.Is(err, rpc.ErrClosed):
+		return Fail(KindCancelled, "%s", err)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, fs.ErrPermission):
 		return Fail(KindFilesystem, "%s", err)
 	}

@@ -45,6 +45,9 @@ func bind(ctx context.Context, h *Handler, p struct {
 	if p.InternalPort == nil || *p.InternalPort == 0 {
 		return nil, invalid("internalPort is missing")
 	}
+	if err := checkSSL(p.AddSSL); err != nil {
+		return nil, err
+	}
 	return nil, h.network(ctx, func(tx *patchdb.Tx) error {
 		if err := errors.Join(room(tx, h.own("hosts"), string(p.ID)), room(tx, h.own("hosts", string(p.ID), "bindings"), portKey(*p.InternalPort))); err != nil {
 			return err

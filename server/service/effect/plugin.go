@@ -19,11 +19,15 @@ var _ = register(map[string]method{
 // urlPlugin refuses packages whose manifest does not say that they provide
 // addresses for others.
 func (h *Handler) urlPlugin() error {
-	plugins, _ := patchdb.Get[[]string](h.DB, h.own("stateInfo", "manifest", "plugins"))
-	if !slices.Contains(plugins, "url-v0") {
-		return Fail(KindInvalidRequest, "the manifest does not list the plugin url-v0")
+	for _, manifest := range []patchdb.Pointer{
+		h.own("stateInfo", "manifest"), h.own("stateInfo", "installingInfo", "newManifest"), // which may be the caller's, in an update
+	} {
+		plugins, _ := patchdb.Get[[]string](h.DB, patchdb.Join(manifest, "plugins"))
+		if slices.Contains(plugins, "url-v0") {
+			return nil
+		}
 	}
-	return nil
+	return Fail(KindInvalidRequest, "the manifest does not list the plugin url-v0")
 }
 
 func registerURLPlugin(ctx context.Context, h *Handler, p struct {
