@@ -269,6 +269,12 @@ func (a *api) document(t *testing.T, notes int) {
 	}
 	require.ElementsMatch(t, strings.Fields("run results call form kinds watch watched"), actions)
 	require.Empty(t, got.Tasks)
+	// With a task of its own for a moment, the entry has all that one can have.
+	call := map[string]string{"method": "action.create-task", "params": `{"replayId":"shape","packageId":"` + peer + `","actionId":"configure","severity":"optional"}`}
+	a.act(t, probe, "call", call, nil)
+	a.shape(t, probe)
+	call = map[string]string{"method": "action.clear-tasks", "params": `{"only":["shape"]}`}
+	a.act(t, probe, "call", call, nil)
 	require.Equal(t, "form", got.Plugin["url"]["tableAction"])
 	require.Len(t, got.CurrentDependencies, 1)
 	require.Equal(t, []string{"page"}, got.CurrentDependencies[peer].HealthChecks)
