@@ -64,6 +64,12 @@ func TestDescribed(t *testing.T) {
 	require.Equal(t, "set-user", tasks[0].Task.ActionID)
 	require.Equal(t, "important", tasks[0].Task.Severity)
 
+	var notices []struct{ Package, Message string }
+	a.want(t, 200, "GET", "/v1/notifications", nil, &notices)
+	require.Len(t, notices, 1)
+	require.Equal(t, id, notices[0].Package)
+	require.Contains(t, notices[0].Message, "first user is yet to be added")
+
 	dav := func(method, path, name, password, body string) (int, string) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -146,6 +152,10 @@ func TestDescribed(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(ini), "type = authenticated\n")
 	require.Contains(t, string(ini), "max_content_length = 7000000\n")
+
+	users, err := os.Stat(filepath.Join(dir, "volumes", id, "data/main/users"))
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), users.Mode().Perm())
 
 	// A restart keeps the data.
 	a.want(t, 202, "POST", "/v1/packages/"+id+":restart", nil, nil)
