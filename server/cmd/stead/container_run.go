@@ -228,6 +228,9 @@ func (c *containers) run(cmd *cobra.Command, f *runFlags, from string, command [
 		if err == nil {
 			err = ct.Start(ctx)
 		}
+		if errors.Is(err, lxcrt.ErrInvalid) && slices.ContainsFunc(s.Mounts, func(m lxcrt.Mount) bool { return !m.ReadOnly }) {
+			err = fmt.Errorf("%w\n  what helps: `-v HOST:PATH:ro`, or `chmod 700` for a folder above the source", err)
+		}
 		if err != nil {
 			return nil, errors.Join(err, ct.Destroy(context.WithoutCancel(ctx)))
 		}
