@@ -62,7 +62,7 @@ server elsewhere that "stead login URL" has signed in to.`,
 	}
 	root.AddCommand(
 		newServeCommand(), newUpCommand(), newDownCommand(),
-		newPackagesCommand(), newLogsCommand(), newOperationsCommand(), newStateCommand(), newForwardsCommand(), newSystemCommand(),
+		newPackagesCommand(), newLogsCommand(), newOperationsCommand(), newStateCommand(), newNotificationsCommand(), newForwardsCommand(), newSystemCommand(),
 		newClaimCommand(), newLoginCommand(), newLogoutCommand(), newPasswordCommand(), newSessionsCommand(), newContextsCommand(),
 		newS9pkCommand(), newDevCommand(), newDBCommand(), newNATCommand(), newBaseCommand(), newContainerCommand(),
 	)

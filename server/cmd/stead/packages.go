@@ -42,6 +42,7 @@ func newPackagesCommand() *cobra.Command {
 		t.grantsCommand(),
 		t.limitsCommand(),
 		t.logsCommand(),
+		t.shellCommand(),
 		t.actionsCommand(),
 		t.api("tasks ID", "List what a package is asked to do", cobra.ExactArgs(1), t.listTasks),
 	)

@@ -52,5 +52,12 @@ func (t *target) smtpCommand() *cobra.Command {
 	cmd.AddCommand(set, t.api("clear", "Have no outgoing mail server", cobra.NoArgs, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		return c.DeleteSMTP(cmd.Context())
 	}))
+	to := ""
+	test := t.api("test", "Send one mail to try it", cobra.NoArgs, func(cmd *cobra.Command, c *client.Client, _ []string) error {
+		return c.TestSMTP(cmd.Context(), api.SMTPTest{To: to})
+	})
+	test.Flags().StringVar(&to, "to", "", "who gets it")
+	test.MarkFlagRequired("to") //nolint:errcheck // the flag is there
+	cmd.AddCommand(test)
 	return cmd
 }

@@ -79,5 +79,6 @@ func newSystemCommand() *cobra.Command {
 	})
 	t.bind(cmd)
 	cmd.AddCommand(t.smtpCommand())
+	cmd.AddCommand(t.machineCommands()...)
 	return cmd
 }
