@@ -171,8 +171,8 @@ func TestAdoptionOfAnotherProtocol(t *testing.T) {
 		return err == nil && inits == "install\nnull\n"
 	})
 	l.healthy("alpha")
-	l.json("POST", "/v1/packages/alpha:restart", "", 202, nil)
 	born = l.get(page + "/born")
+	l.json("POST", "/v1/packages/alpha:restart", "", 202, nil)
 	l.await("a restart", 20*time.Second, func() bool {
 		now, err := l.fetch(l.lan, page+"/born")
 		return err == nil && now != born
