@@ -53,8 +53,7 @@ func TestLabelsDoNotCollide(t *testing.T) {
 	// Another process finds each as it was.
 	for table, bit := range map[string]int{"": want, twin: want + 2} {
 		c := with(table)
-		gen, err := c.nft.generation(nil, nil)
-		require.NoError(t, err)
+		gen := c.kernelGeneration(t)
 		cfg := web(5000)
 		if table == twin {
 			require.NoError(t, b.Close())
@@ -64,9 +63,7 @@ func TestLabelsDoNotCollide(t *testing.T) {
 		}
 		require.NoError(t, c.Apply(ctx, cfg))
 		require.Equal(t, bit, c.bit)
-		is, err := c.nft.generation(nil, nil)
-		require.NoError(t, err)
-		require.Equal(t, gen, is, "something was written")
+		require.Equal(t, gen, c.kernelGeneration(t), "something was written")
 		require.NoError(t, c.Close())
 	}
 	// Cleaning up one leaves the other's flows alone.
