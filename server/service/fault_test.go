@@ -347,7 +347,9 @@ func TestWriterIsStopped(t *testing.T) {
 	l.json("PUT", "/v1/packages/writer/desired-state", `{"state":"running"}`, 507, &no)
 	require.Equal(t, problem.CodeDiskFull, no.Code)
 	require.NoError(t, os.Remove(l.dir+"/volumes/writer/data/main/written"))
-	l.json("PUT", "/v1/packages/writer/desired-state", `{"state":"running"}`, 200, nil)
+	l.await("a start where there is room", 10*time.Second, func() bool {
+		return l.call("PUT", "/v1/packages/writer/desired-state", strings.NewReader(`{"state":"running"}`), nil) == 200
+	})
 	l.reach("writer", "stopped") // and again
 	l.stop(syscall.SIGINT)
 	var told []string

@@ -115,7 +115,9 @@ func (r *instance) Dependency(_ context.Context, id string) (json.RawMessage, *s
 func (r *instance) DataVersion() (*string, error) { return r.u.m.dir.dataVersion(r.u.id) }
 
 // SetDataVersion implements effect.Host.
-func (r *instance) SetDataVersion(v *string) error { return r.u.m.dir.setDataVersion(r.u.id, v) }
+func (r *instance) SetDataVersion(v *string) error {
+	return r.write(func() error { return r.u.m.dir.setDataVersion(r.u.id, v) })
+}
 
 // Watch implements effect.Host.
 func (r *instance) Watch(id int64, p patchdb.Pointer) { r.u.m.watch.add(r, id, p) }

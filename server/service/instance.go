@@ -59,6 +59,11 @@ type instance struct {
 	initProgress   atomic.Pointer[func(json.RawMessage)]
 	backupProgress atomic.Pointer[func(json.RawMessage)]
 
+	// Effects that write to the package's data hold it: once the container is let
+	// go of, a snapshot may take the data's place.
+	writing sync.RWMutex
+	gone    bool // no more of them
+
 	mu    sync.Mutex
 	subs  map[string]string // subcontainer: its image
 	notes []int64           // callbacks to be told
@@ -274,6 +279,24 @@ func (r *instance) execute(ctx context.Context, limit time.Duration, callID, eve
 	return result, err
 }
 
+// write runs an effect that writes to the package's data, unless the container
+// has been let go of.
+func (r *instance) write(fn func() error) error {
+	r.writing.RLock()
+	defer r.writing.RUnlock()
+	if r.gone {
+		return errGone
+	}
+	return fn()
+}
+
+// shut lets no more of them begin, and waits for those under way.
+func (r *instance) shut() {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	r.gone = true
+}
+
 // alive reports whether PID 1 has not ended.
 func (r *instance) alive() bool {
 	select {
@@ -332,6 +355,7 @@ func (r *instance) detach(grace time.Duration) {
 		r.log.Warn("effect socket", "err", err)
 	}
 	r.cancel(errGone)
+	r.shut()
 	r.u.m.watch.drop(r)
 	r.client.Close()
 	r.wg.Wait()

@@ -55,7 +55,7 @@ func (l *lab) atRest(ids []string) bool {
 // the number of rounds; 100 take some five minutes on two cores.
 func TestModel(t *testing.T) {
 	t.Parallel()
-	rounds := 5
+	rounds := 3
 	if n, err := strconv.Atoi(os.Getenv("SERVICE_ROUNDS")); err == nil {
 		rounds = n
 	}

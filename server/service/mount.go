@@ -91,7 +91,7 @@ func (r *instance) bind(ctx context.Context, folder, sub string, missing missing
 	sub = strings.TrimPrefix(path.Clean("/"+sub), "/")
 	source, err := openBelow(folder, sub)
 	if errors.Is(err, fs.ErrNotExist) && missing != makeNothing {
-		if err := makeBelow(folder, sub, missing); err != nil {
+		if err := r.write(func() error { return makeBelow(folder, sub, missing) }); err != nil {
 			return effect.Fail(effect.KindFilesystem, "%s: %s", sub, err)
 		}
 		source, err = openBelow(folder, sub)
