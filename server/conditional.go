@@ -98,7 +98,7 @@ func (s *Server) once(hc huma.Context, next func(huma.Context)) {
 	})
 	switch {
 	case errors.Is(err, idempotency.ErrReused):
-		refuse(problem.New(http.StatusUnprocessableEntity, codeKeyReused, "the key came with another request before").WithField("header.Idempotency-Key", "belongs to another request", nil))
+		refuse(problem.New(http.StatusConflict, codeKeyReused, "the key came with another request before").WithField("header.Idempotency-Key", "belongs to another request", nil))
 		return
 	case errors.Is(err, idempotency.ErrInterrupted):
 		refuse(problem.New(http.StatusConflict, codeInterrupted, "the server ended while this request ran; look whether it took effect, and ask again with another key").
@@ -242,7 +242,7 @@ func (s *Server) describeHeaders() {
 		}
 		if item.Get != nil && (item.Put != nil || item.Patch != nil || item.Delete != nil) {
 			s.tagged.paths[path] = true
-			item.Get.Parameters = append(item.Get.Parameters, &huma.Param{Name: "If-None-Match", In: "header", Schema: text(600), Description: "answers 304 when the resource still has this ETag"})
+			item.Get.Parameters = append(item.Get.Parameters, &huma.Param{Name: "If-None-Match", In: "header", Schema: &huma.Schema{Type: huma.TypeString}, Description: "answers 304 when the resource still has this ETag"})
 			item.Get.Responses["304"] = &huma.Response{Description: "The resource still has the ETag of If-None-Match"}
 			ok := item.Get.Responses["200"]
 			if ok.Headers == nil {
@@ -252,7 +252,7 @@ func (s *Server) describeHeaders() {
 		}
 		for _, op := range writes {
 			if s.tagged.paths[path] && op.Method != http.MethodPost {
-				op.Parameters = append(op.Parameters, &huma.Param{Name: "If-Match", In: "header", Schema: text(600), Description: "does it only while the resource has one of these ETags"})
+				op.Parameters = append(op.Parameters, &huma.Param{Name: "If-Match", In: "header", Schema: &huma.Schema{Type: huma.TypeString}, Description: "does it only while the resource has one of these ETags"})
 				failure(op, http.StatusPreconditionFailed)
 			}
 			if s.deps.Requests != nil && takesKey(op) {

@@ -28,7 +28,7 @@ func TestIdempotencyKey(t *testing.T) {
 	assert.Equal(t, first.header.Get("Content-Type"), again.header.Get("Content-Type"))
 	assert.Equal(t, "true", again.header.Get("Idempotency-Replayed"))
 	other := say("user", "k1", "two")
-	assert.Equal(t, 422, other.status)
+	assert.Equal(t, 409, other.status)
 	assert.Equal(t, "idempotency-key-reused", other.code())
 	assert.Contains(t, other.body, "header.Idempotency-Key")
 	assert.Equal(t, 422, say("user", strings.Repeat("k", 256), "one").status)
@@ -64,7 +64,7 @@ func TestIdempotencyKey(t *testing.T) {
 func TestIfMatch(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	const path = "/v1/notifications/delivery"
+	const path = "/v1/notification-delivery"
 	read := l.do("user", "GET", path, "")
 	tag := read.header.Get("ETag")
 	require.NotEmpty(t, tag)

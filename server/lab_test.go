@@ -53,6 +53,8 @@ type lab struct {
 
 	bodyTimeout time.Duration
 	heartbeat   time.Duration
+	notReady    error
+	before      func(dir string)
 }
 
 type logBuffer struct {
@@ -140,6 +142,9 @@ func startLab(t testing.TB, doc state.Document, tune ...func(*lab)) *lab {
 	require.NoError(t, err)
 	fmt.Fprintln(ownLog, "from the server")
 	require.NoError(t, ownLog.Close())
+	if l.before != nil {
+		l.before(dir)
+	}
 	requests, err := idempotency.Open(t.Context(), filepath.Join(dir, "requests.db"), idempotency.Options{})
 	require.NoError(t, err)
 	l.server = server.New(server.Deps{
@@ -154,6 +159,7 @@ func startLab(t testing.TB, doc state.Document, tune ...func(*lab)) *lab {
 		},
 	}, server.Options{
 		Version: "0.0.0-test", Architecture: "x86_64", Heartbeat: l.heartbeat, BodyTimeout: l.bodyTimeout,
+		Ready: func() error { return l.notReady },
 		Power: func(action string) { l.power <- action }, Logger: slog.New(slog.NewTextHandler(l.log, nil)),
 	})
 	remote, err := net.Listen("tcp", "127.0.0.1:0")

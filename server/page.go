@@ -3,7 +3,7 @@ package server
 import (
 	"cmp"
 	"context"
-	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -18,7 +18,7 @@ import (
 // pageInput chooses a part of a list.
 type pageInput struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"200" doc:"most items to return"`
-	Cursor string `query:"cursor" maxLength:"600" pattern:"^[A-Za-z0-9_-]*$" patternDescription:"cursor of a Link header" doc:"where to go on: the one that the Link header of the page before names"`
+	Cursor string `query:"cursor" maxLength:"1200" pattern:"^([0-9a-f]{2})*$" patternDescription:"cursor of a Link header" doc:"where to go on: the one that the Link header of the page before names"`
 }
 
 func (in *packagePageInput) page() pageInput { return pageInput{in.Limit, in.Cursor} }
@@ -41,7 +41,7 @@ func paged[T any](ctx context.Context, in pageInput, items []T, descending bool,
 		return cmp.Compare(key(a), key(b))
 	})
 	if in.Cursor != "" {
-		text, err := base64.RawURLEncoding.DecodeString(in.Cursor)
+		text, err := hex.DecodeString(in.Cursor)
 		if err != nil {
 			return nil, problem.New(http.StatusUnprocessableEntity, problem.CodeInvalid, "that is not a cursor of this list").
 				WithField("query.cursor", "not a cursor", nil)
@@ -60,7 +60,7 @@ func paged[T any](ctx context.Context, in pageInput, items []T, descending bool,
 	}
 	if in.Limit > 0 && len(items) > in.Limit {
 		out.Body = items[:in.Limit]
-		out.Link = nextLink(ctx, "cursor", base64.RawURLEncoding.EncodeToString([]byte(key(items[in.Limit-1]))), in.Limit)
+		out.Link = nextLink(ctx, "cursor", hex.EncodeToString([]byte(key(items[in.Limit-1]))), in.Limit)
 	}
 	return out, nil
 }

@@ -27,7 +27,6 @@ const (
 	codeTooMany          = "too-many-requests"
 	codeReadOnly         = "read-only"
 	codeNotReady         = "not-ready"
-	codeNotAcceptable    = "not-acceptable"
 	codePreconditionFail = "precondition-failed"
 )
 
@@ -36,7 +35,6 @@ var byStatus = map[int]string{
 	http.StatusBadRequest:            codeBadRequest,
 	http.StatusNotFound:              problem.CodeNotFound,
 	http.StatusMethodNotAllowed:      codeMethod,
-	http.StatusNotAcceptable:         codeNotAcceptable,
 	http.StatusRequestTimeout:        problem.CodeTimeout,
 	http.StatusPreconditionFailed:    codePreconditionFail,
 	http.StatusRequestEntityTooLarge: codeTooLarge,

@@ -24,8 +24,8 @@ type (
 		Before   bool   `query:"before" doc:"with cursor: return what precedes it"`
 		Stream   string `query:"stream" enum:"stdout,stderr,console" doc:"only what came by this"`
 		Contains string `query:"contains" maxLength:"200" doc:"only entries with this text in them"`
-		Since    string `query:"since" format:"date-time" doc:"only entries from this time on"`
-		Until    string `query:"until" format:"date-time" doc:"only entries of before this time"`
+		Since    string `query:"since" pattern:"^([0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?Z)?$" patternDescription:"time in UTC (RFC 3339)" doc:"only entries from this time on"`
+		Until    string `query:"until" pattern:"^([0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?Z)?$" patternDescription:"time in UTC (RFC 3339)" doc:"only entries of before this time"`
 	}
 	logEventsInput struct {
 		ID          string `path:"id" maxLength:"200" doc:"id of the package" example:"hello-world"`
@@ -40,8 +40,8 @@ type (
 		Format   string `query:"format" enum:"text,json" default:"text" doc:"text: time, stream and message; json: one object a line"`
 		Stream   string `query:"stream" enum:"stdout,stderr,console" doc:"only what came by this"`
 		Contains string `query:"contains" maxLength:"200" doc:"only entries with this text in them"`
-		Since    string `query:"since" format:"date-time" doc:"only entries from this time on"`
-		Until    string `query:"until" format:"date-time" doc:"only entries of before this time"`
+		Since    string `query:"since" pattern:"^([0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?Z)?$" patternDescription:"time in UTC (RFC 3339)" doc:"only entries from this time on"`
+		Until    string `query:"until" pattern:"^([0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?Z)?$" patternDescription:"time in UTC (RFC 3339)" doc:"only entries of before this time"`
 	}
 )
 
@@ -52,8 +52,8 @@ type (
 		Cursor   string `query:"cursor" pattern:"^[0-7]?[0-9a-f]{1,15}\\.[0-7]?[0-9a-f]{1,15}$" patternDescription:"cursor of an entry" doc:"return what follows this place; without it, the newest entries"`
 		Before   bool   `query:"before" doc:"with cursor: return what precedes it"`
 		Contains string `query:"contains" maxLength:"200" doc:"only entries with this text in them"`
-		Since    string `query:"since" format:"date-time" doc:"only entries from this time on"`
-		Until    string `query:"until" format:"date-time" doc:"only entries of before this time"`
+		Since    string `query:"since" pattern:"^([0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?Z)?$" patternDescription:"time in UTC (RFC 3339)" doc:"only entries from this time on"`
+		Until    string `query:"until" pattern:"^([0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?Z)?$" patternDescription:"time in UTC (RFC 3339)" doc:"only entries of before this time"`
 	}
 	serverLogEventsInput struct {
 		Limit       int    `query:"limit" minimum:"0" maximum:"1000" default:"50" doc:"entries of the past to begin with; not with a cursor"`
@@ -64,8 +64,8 @@ type (
 	serverLogFileInput struct {
 		Format   string `query:"format" enum:"text,json" default:"text" doc:"text: time, stream and message; json: one object a line"`
 		Contains string `query:"contains" maxLength:"200" doc:"only entries with this text in them"`
-		Since    string `query:"since" format:"date-time" doc:"only entries from this time on"`
-		Until    string `query:"until" format:"date-time" doc:"only entries of before this time"`
+		Since    string `query:"since" pattern:"^([0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?Z)?$" patternDescription:"time in UTC (RFC 3339)" doc:"only entries from this time on"`
+		Until    string `query:"until" pattern:"^([0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?Z)?$" patternDescription:"time in UTC (RFC 3339)" doc:"only entries of before this time"`
 	}
 )
 
@@ -136,10 +136,15 @@ func newFilter(stream, contains, since, until string) (logFilter, error) {
 		if x.text == "" {
 			continue
 		}
-		var err error
-		if *x.into, err = time.Parse(time.RFC3339Nano, x.text); err != nil {
-			return f, problem.New(http.StatusUnprocessableEntity, problem.CodeInvalid, "a time looks like 2026-01-02T03:04:05Z").WithField("query."+x.name, "not a time (RFC 3339)", x.text)
+		at, err := time.Parse(time.RFC3339Nano, x.text)
+		if err != nil { // the pattern lets the 30th of February through, which is the 2nd of March
+			var year, month, day, hour, minute, second int
+			if _, err := fmt.Sscanf(x.text, "%4d-%2d-%2dT%2d:%2d:%2d", &year, &month, &day, &hour, &minute, &second); err != nil {
+				return f, problem.New(http.StatusUnprocessableEntity, problem.CodeInvalid, "a time looks like 2026-01-02T03:04:05Z").WithField("query."+x.name, "not a time", x.text)
+			}
+			at = time.Date(year, time.Month(month), day, hour, minute, second, 0, time.UTC)
 		}
+		*x.into = at
 	}
 	return f, nil
 }
@@ -181,7 +186,7 @@ func readLog(log *journal.Log, in logInput) (*body[journal.Page], error) {
 		if out.EndCursor == "" || !back {
 			out.EndCursor = page.EndCursor
 		}
-		var hits []journal.Entry
+		hits := []journal.Entry{}
 		for _, e := range page.Entries {
 			if f.match(e) {
 				hits = append(hits, e)

@@ -20,16 +20,16 @@ import (
 type (
 	notificationsInput struct {
 		Limit   int    `query:"limit" minimum:"1" maximum:"500" default:"40" doc:"most items to return"`
-		Before  uint32 `query:"before" minimum:"1" doc:"only ids below this one; the Link header names it for the next page"`
+		Before  uint32 `query:"before" minimum:"1" maximum:"2147483647" doc:"only ids below this one; the Link header names it for the next page"`
 		Unread  bool   `query:"unread" doc:"only those that the owner has not seen"`
 		Level   string `query:"level" enum:"success,info,warning,error" doc:"only those that are at least as urgent"`
 		Package string `query:"package" maxLength:"200" doc:"only those of this package"`
 	}
 	notificationInput struct {
-		ID uint32 `path:"id" doc:"id of the notification" example:"7"`
+		ID uint32 `path:"id" maximum:"2147483647" doc:"id of the notification" example:"7"`
 	}
 	notificationEventsInput struct {
-		Since       uint32 `query:"since" doc:"the last id that the client has; as Last-Event-ID, which goes before it"`
+		Since       uint32 `query:"since" maximum:"2147483647" doc:"the last id that the client has; as Last-Event-ID, which goes before it"`
 		LastEventID string `header:"Last-Event-ID" doc:"id of the last event that the client has seen"`
 	}
 	selectionInput struct{ Body api.NotificationSelection }
@@ -83,7 +83,7 @@ func (s *Server) notificationRoutes() {
 		return &body[api.Notification]{notificationView(x)}, err
 	})
 	type markInput struct {
-		ID   uint32 `path:"id" doc:"id of the notification" example:"7"`
+		ID   uint32 `path:"id" maximum:"2147483647" doc:"id of the notification" example:"7"`
 		Body api.NotificationMark
 	}
 	add(s, huma.Operation{
@@ -123,7 +123,7 @@ func (s *Server) notificationRoutes() {
 
 func (s *Server) deliveryRoutes() {
 	n := s.deps.Notifications
-	const path = "/v1/notifications/delivery"
+	const path = "/v1/notification-delivery"
 	tags := []string{tagNotifications}
 	type deliveryInput struct{ Body api.DeliveryChange }
 	add(s, huma.Operation{

@@ -74,7 +74,7 @@ func TestDelivery(t *testing.T) {
 		got <- m
 	}))
 	defer hook.Close()
-	a := l.do("user", "PUT", "/v1/notifications/delivery", `{"webhook":{"url":"`+hook.URL+`","secret":"quite secret"}}`)
+	a := l.do("user", "PUT", "/v1/notification-delivery", `{"webhook":{"url":"`+hook.URL+`","secret":"quite secret"}}`)
 	require.Equal(t, 200, a.status, a.body)
 	assert.NotContains(t, a.body, "quite secret")
 	assert.Contains(t, a.body, `"secretSet":true`)
@@ -86,7 +86,7 @@ func TestDelivery(t *testing.T) {
 		`{"webhook":{"url":"http://u:p@x"}}`: "body.webhook.url",
 		`{"mail":{"to":"nobody"}}`:           "body.mail.to",
 	} {
-		a := l.do("user", "PUT", "/v1/notifications/delivery", body)
+		a := l.do("user", "PUT", "/v1/notification-delivery", body)
 		assert.Equal(t, 422, a.status, body)
 		assert.Contains(t, a.body, field)
 	}
@@ -94,7 +94,7 @@ func TestDelivery(t *testing.T) {
 	assert.Equal(t, 404, a.status)
 	assert.Contains(t, a.body, `"path":"/v1/system/smtp"`, "it says what helps")
 	a = l.do("user", "POST", "/v1/system/smtp:test", `{"to":"a@example.org","server":{"host":"127.0.0.1","port":1,"from":"a@example.org","username":""}}`)
-	assert.Equal(t, 502, a.status)
+	assert.Equal(t, 422, a.status)
 	assert.Equal(t, "mail-failed", a.code())
-	assert.JSONEq(t, `{}`, l.do("user", "PUT", "/v1/notifications/delivery", `{}`).body)
+	assert.JSONEq(t, `{}`, l.do("user", "PUT", "/v1/notification-delivery", `{}`).body)
 }

@@ -18,7 +18,7 @@ type (
 	packagePageInput struct {
 		ID     string `path:"id" maxLength:"200" doc:"id of the package" example:"hello-world"`
 		Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"200" doc:"most items to return"`
-		Cursor string `query:"cursor" maxLength:"600" pattern:"^[A-Za-z0-9_-]*$" patternDescription:"cursor of a Link header" doc:"where to go on: the one that the Link header of the page before names"`
+		Cursor string `query:"cursor" maxLength:"1200" pattern:"^([0-9a-f]{2})*$" patternDescription:"cursor of a Link header" doc:"where to go on: the one that the Link header of the page before names"`
 	}
 	sideloadInput struct {
 		Reinstall    bool   `query:"reinstall" doc:"install even the version that is installed, once more over its data"`

@@ -37,8 +37,8 @@ type shellInput struct {
 	User         string   `query:"user" maxLength:"100" doc:"user, or user:group, inside; left out: root"`
 	Subcontainer string   `query:"subcontainer" maxLength:"64" doc:"one of the package's subcontainers; left out: its own container"`
 	Term         string   `query:"term" maxLength:"40" pattern:"^[A-Za-z0-9._+-]*$" doc:"kind of terminal, for TERM" example:"xterm-256color"`
-	Rows         uint16   `query:"rows" minimum:"1" default:"24" doc:"height of the window in characters"`
-	Cols         uint16   `query:"cols" minimum:"1" default:"80" doc:"width of the window in characters"`
+	Rows         uint16   `query:"rows" minimum:"1" maximum:"10000" default:"24" doc:"height of the window in characters"`
+	Cols         uint16   `query:"cols" minimum:"1" maximum:"10000" default:"80" doc:"width of the window in characters"`
 }
 
 func (s *Server) shellRoutes() {

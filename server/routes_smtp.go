@@ -61,7 +61,7 @@ func (s *Server) smtpTestRoute() {
 	type testInput struct{ Body api.SMTPTest }
 	add(s, huma.Operation{
 		OperationID: "test-smtp", Method: http.MethodPost, Path: "/v1/system/smtp:test", Tags: []string{tagSystem}, DefaultStatus: http.StatusNoContent,
-		Errors:  []int{http.StatusNotFound, http.StatusBadGateway},
+		Errors:  []int{http.StatusNotFound},
 		Summary: "Try an outgoing mail server", Description: "Sends one mail and answers once the server has taken it. Always with TLS.",
 	}, func(ctx context.Context, in *testInput) (*nothing, error) {
 		if _, err := mail.ParseAddress(in.Body.To); err != nil {

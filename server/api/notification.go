@@ -34,7 +34,7 @@ type NotificationMark struct {
 // NotificationSelection names notifications.
 type NotificationSelection struct {
 	IDs     []uint32 `json:"ids,omitempty" maxItems:"500" doc:"these; one that is not there fails the call"`
-	Through uint32   `json:"through,omitempty" doc:"and every one up to this id" example:"7"`
+	Through uint32   `json:"through,omitempty" maximum:"2147483647" doc:"and every one up to this id" example:"7"`
 }
 
 // NotificationMarks says whether the owner has seen some notifications.

@@ -78,12 +78,12 @@ func (c *Client) FollowNotifications(ctx context.Context, fn func(api.Notificati
 
 // Delivery reads where messages are sent to.
 func (c *Client) Delivery(ctx context.Context) (api.Delivery, error) {
-	return get[api.Delivery](ctx, c, "/v1/notifications/delivery")
+	return get[api.Delivery](ctx, c, "/v1/notification-delivery")
 }
 
 // SetDelivery sets it.
 func (c *Client) SetDelivery(ctx context.Context, in api.DeliveryChange) (api.Delivery, error) {
-	return post[api.Delivery](ctx, c, http.MethodPut, "/v1/notifications/delivery", in)
+	return post[api.Delivery](ctx, c, http.MethodPut, "/v1/notification-delivery", in)
 }
 
 // TestSMTP sends one mail.

@@ -377,7 +377,7 @@ func (m *Manager) Test(ctx context.Context, s state.SMTP, to string) error {
 		To: to, Subject: "Test of the outgoing mail server", Text: "This mail was sent by a selfstead server to try its outgoing mail server.\n",
 	})
 	if err != nil {
-		return problem.New(http.StatusBadGateway, CodeMail, "the mail was not sent: "+err.Error()).Because(err).
+		return problem.New(http.StatusUnprocessableEntity, CodeMail, "the mail was not sent: "+err.Error()).Because(err).
 			WithFix(http.MethodPut, "/v1/system/smtp", "set the outgoing mail server")
 	}
 	return nil
