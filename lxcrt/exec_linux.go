@@ -66,6 +66,9 @@ func (c *Container) exec(ctx context.Context, life *run, s ExecSpec) (*Process, 
 	if args.Cgroup, args.Cgroups = c.execCgroups(); args.Cgroup != nil {
 		defer args.Cgroup.Close()
 	}
+	if len(args.Cgroups) > 0 {
+		go c.r.trees.warm() // the launcher moves into them in a few milliseconds
+	}
 	p := &Process{}
 	var theirs []*os.File
 	defer func() {
