@@ -365,7 +365,7 @@ func TestInterruptedUpdate(t *testing.T) {
 }
 
 // notes are the owner's notifications, read while no server runs.
-func (l *lab) notes() (list []struct{ Level, Title, Message string }) {
+func (l *lab) notes() (list []struct{ PackageID, Level, Title, Message string }) {
 	l.t.Helper()
 	text := l.document("/private/notifications")
 	require.NoError(l.t, json.Unmarshal(text, &list))
