@@ -6,5 +6,7 @@
 //
 // Reporting progress costs a lock and never waits for a reader: a reader that
 // is slow sees the newest snapshot, not each one. Ended operations stay
-// readable for an hour, and at most 200 of them.
+// readable for an hour, and at most 200 of them. With a Store they outlive the
+// process: what ran when it was killed is taken up by the next one with Resume,
+// or ended by SettleInterrupted.
 package operation

@@ -8,10 +8,12 @@
 // a killed process left. A package is
 //
 //	(nothing) --Sideload--> installing --> installed --Uninstall--> removing --> (nothing)
+//	installed --Sideload--> updating --> installed (the new version, or the old one again)
 //
-// An entry that is still installing at Start is taken back whole, one that is
-// removing is removed to the end. Containers that run go on running and are
-// adopted; what is gone is made anew.
+// An entry that is still installing or updating at Start is taken back whole,
+// with the data that a snapshot kept; one that is removing is removed to the
+// end. Containers that run go on running and are adopted; what is gone is made
+// anew, each after those that it needs.
 //
 // One [unit] stands for each package, with one goroutine, the reconciler, that
 // brings its run state to what is desired. No lock and no transaction is held
