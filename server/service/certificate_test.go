@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,9 +89,9 @@ func TestCertificatesAreBounded(t *testing.T) {
 // timers do meanwhile: the machine may sleep and its clock may be set.
 func TestRenewalFollowsTheClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var set time.Duration // what the clock was set forward by
+		var set atomic.Int64 // what the clock was set forward by, nanoseconds
 		m := &Manager{
-			now:   func() time.Time { return time.Now().Add(set) },
+			now:   func() time.Time { return time.Now().Add(time.Duration(set.Load())) },
 			watch: newWatchers[*instance](), renewals: map[patchdb.Pointer]*time.Timer{},
 		}
 		run := &instance{note: make(chan struct{}, 1), log: slog.New(slog.DiscardHandler)}
@@ -109,10 +110,12 @@ func TestRenewalFollowsTheClock(t *testing.T) {
 		require.Empty(t, fired())
 		<-time.After(2 * time.Minute)
 		require.Equal(t, []int64{7}, fired())
-		set = 31 * 24 * time.Hour
+		set.Store(int64(31 * 24 * time.Hour))
 		<-time.After(renewLook + time.Second)
 		require.Equal(t, []int64{8}, fired(), "the clock was set")
+		m.mu.Lock()
 		require.Empty(t, m.renewals)
+		m.mu.Unlock()
 		m.renewAt("/certificates/a", m.now()) // due already
 		m.watch.add(run, 9, "/certificates/a")
 		<-time.After(2 * time.Second)
