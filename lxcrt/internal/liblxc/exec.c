@@ -182,12 +182,14 @@ int launcher_exec(int argc, char **argv, char **envp)
 					child_fail(pipes[1], "terminal");
 		}
 		if (label[0] && strcmp(label, "unconfined") != 0) {
-			char change[sizeof label + 8];
-			int fd = openat(proc, "self/attr/apparmor/exec", O_WRONLY | O_CLOEXEC);
+			char change[sizeof label + 16];
+			/* At once, not as it executes: a change of profile by exec would clear
+			 * the death signal that is set below. */
+			int fd = openat(proc, "self/attr/apparmor/current", O_WRONLY | O_CLOEXEC);
 
 			if (fd < 0)
-				fd = openat(proc, "self/attr/exec", O_WRONLY | O_CLOEXEC);
-			n = snprintf(change, sizeof change, "exec %s", label);
+				fd = openat(proc, "self/attr/current", O_WRONLY | O_CLOEXEC);
+			n = snprintf(change, sizeof change, "changeprofile %s", label);
 			if (fd < 0 || write(fd, change, (size_t)n) != n)
 				child_fail(pipes[1], "AppArmor profile");
 			close(fd);
