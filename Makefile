@@ -22,7 +22,7 @@ SERVICE_MODULES := examples/services/node_modules
 BUILD_PKGS  := gcc libc6-dev pkg-config lxc-dev liblxc-common
 RUN_PKGS    := mmdebstrap squashfs-tools ca-certificates
 TEST_PKGS   := lxc nftables iproute2 conntrack strace b3sum miniupnpd-nftables busybox-static e2fsprogs curl podman \
-	qemu-system-x86
+	qemu-system-x86 python3-venv
 
 export CGO_ENABLED := 1
 
@@ -32,7 +32,7 @@ VCS := $(shell git status >/dev/null 2>&1 && echo true || echo false)
 # What tests of the whole program run on.
 TEST_ENV = STEAD_BIN=$(abspath bin/stead) STEAD_BASE="$$(cat bin/base.path)" STEAD_EXAMPLE=$(abspath $(EXAMPLE_PKG)) STEAD_PACKAGES=$(abspath bin/packages) VM_CACHE=$(abspath bin/vm) VM_SUITE=$(VM_SUITE)
 
-.PHONY: up build test check unit vm vm-image example base bench fuzz crash golden clean deps-build deps-run deps-test
+.PHONY: up build test check unit api vm vm-image example base bench fuzz crash golden clean deps-build deps-run deps-test
 
 up: build $(EXAMPLE_PKG) base
 	@exec bin/stead up --dir $(DIR) --listen $(LISTEN) --base-image "$$(cat bin/base.path)" --package $(EXAMPLE_PKG)
@@ -85,12 +85,23 @@ bin/base.path: | build deps-run
 	bin/stead base build --cache bin/base > $@.part
 	mv $@.part $@
 
-test: deps-build deps-run deps-test build check unit vm
+test: deps-build deps-run deps-test build check unit api vm
 
 check: $(GUEST)
 	@out=$$(find . -name '*.go' -not -path '*/node_modules/*' -exec gofmt -l {} +); test -z "$$out" || { echo "not gofmt: $$out"; exit 1; }
 	$(GO) vet ./...
 	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+
+# The contract against a live server: schemathesis, which is Python's.
+SCHEMATHESIS := 4.32.5
+API_SECONDS  ?= 60
+API_SEED     ?= 1
+bin/venv/bin/schemathesis:
+	python3 -m venv bin/venv
+	bin/venv/bin/pip install --quiet --disable-pip-version-check schemathesis==$(SCHEMATHESIS)
+
+api: build example base bin/venv/bin/schemathesis
+	bash server/e2e/schemathesis.sh $(abspath bin/stead) "$$(cat bin/base.path)" $(abspath $(EXAMPLE_PKG)) $(abspath bin/venv/bin/schemathesis) $(API_SECONDS) $(API_SEED)
 
 unit: example base vm-image
 	$(TEST_ENV) $(GO) test -timeout 20m ./...

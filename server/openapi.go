@@ -27,6 +27,10 @@ const (
 	tagMetrics       = "Metrics"
 )
 
+// apiVersion is that of the contract; a change that breaks clients raises its
+// first number.
+const apiVersion = "1.0"
+
 // humaConfig is the frame of the OpenAPI document. Formats is JSON alone, and
 // no $schema members are added to answers.
 func (s *Server) humaConfig() huma.Config {
@@ -42,7 +46,8 @@ func (s *Server) humaConfig() huma.Config {
 				Description: "The API of a selfstead server. Sign in with `POST /v1/sessions` and send the token as `Authorization: Bearer`, or keep the cookie. " +
 					"Errors are problem details (RFC 9457) with a stable `code`. Long work is an operation: follow it at `/v1/operations/{id}/events`. " +
 					"Streams are server-sent events; `Last-Event-ID` resumes them.",
-				License: &huma.License{Name: "MIT", Identifier: "MIT"},
+				Extensions: map[string]any{"x-api-version": apiVersion},
+				License:    &huma.License{Name: "MIT", Identifier: "MIT"},
 			},
 			Servers:  []*huma.Server{{URL: "/"}},
 			Security: needsSession,
@@ -68,7 +73,7 @@ func (s *Server) humaConfig() huma.Config {
 				{Name: tagSystem, Description: "The server program and its machine."},
 			},
 		},
-		Formats:       huma.DefaultFormats,
+		Formats:       map[string]huma.Format{"application/json": jsonFormat, "json": jsonFormat},
 		DefaultFormat: "application/json",
 	}
 }

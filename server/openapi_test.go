@@ -13,6 +13,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite testdata/openapi.yaml")
 
+var updateBaseline = flag.Bool("update-baseline", false, "rewrite testdata/openapi-baseline.json")
+
 // TestContract compares the OpenAPI document with the golden one: whoever
 // changes the API sees what clients see.
 func TestContract(t *testing.T) {

@@ -20,7 +20,7 @@ type (
 	logInput struct {
 		ID       string `path:"id" maxLength:"200" doc:"id of the package" example:"hello-world"`
 		Limit    int    `query:"limit" minimum:"1" maximum:"1000" default:"50" doc:"most entries to return"`
-		Cursor   string `query:"cursor" pattern:"^[0-7]?[0-9a-f]{1,15}\\.[0-7]?[0-9a-f]{1,15}$" patternDescription:"cursor of an entry" doc:"return what follows this place; without it, the newest entries"`
+		Cursor   string `query:"cursor" pattern:"^([0-7]?[0-9a-f]{1,15}\\.[0-7]?[0-9a-f]{1,15})?$" patternDescription:"cursor of an entry" doc:"return what follows this place; without it, the newest entries"`
 		Before   bool   `query:"before" doc:"with cursor: return what precedes it"`
 		Stream   string `query:"stream" enum:"stdout,stderr,console" doc:"only what came by this"`
 		Contains string `query:"contains" maxLength:"200" doc:"only entries with this text in them"`
@@ -30,7 +30,7 @@ type (
 	logEventsInput struct {
 		ID          string `path:"id" maxLength:"200" doc:"id of the package" example:"hello-world"`
 		Limit       int    `query:"limit" minimum:"0" maximum:"1000" default:"50" doc:"entries of the past to begin with; not with a cursor"`
-		Cursor      string `query:"cursor" pattern:"^[0-7]?[0-9a-f]{1,15}\\.[0-7]?[0-9a-f]{1,15}$" patternDescription:"cursor of an entry" doc:"begin with what follows this place"`
+		Cursor      string `query:"cursor" pattern:"^([0-7]?[0-9a-f]{1,15}\\.[0-7]?[0-9a-f]{1,15})?$" patternDescription:"cursor of an entry" doc:"begin with what follows this place"`
 		LastEventID string `header:"Last-Event-ID" doc:"as cursor, and goes before it"`
 		Stream      string `query:"stream" enum:"stdout,stderr,console" doc:"only what came by this"`
 		Contains    string `query:"contains" maxLength:"200" doc:"only entries with this text in them"`
@@ -49,7 +49,7 @@ type (
 type (
 	serverLogInput struct {
 		Limit    int    `query:"limit" minimum:"1" maximum:"1000" default:"50" doc:"most entries to return"`
-		Cursor   string `query:"cursor" pattern:"^[0-7]?[0-9a-f]{1,15}\\.[0-7]?[0-9a-f]{1,15}$" patternDescription:"cursor of an entry" doc:"return what follows this place; without it, the newest entries"`
+		Cursor   string `query:"cursor" pattern:"^([0-7]?[0-9a-f]{1,15}\\.[0-7]?[0-9a-f]{1,15})?$" patternDescription:"cursor of an entry" doc:"return what follows this place; without it, the newest entries"`
 		Before   bool   `query:"before" doc:"with cursor: return what precedes it"`
 		Contains string `query:"contains" maxLength:"200" doc:"only entries with this text in them"`
 		Since    string `query:"since" pattern:"^([0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?Z)?$" patternDescription:"time in UTC (RFC 3339)" doc:"only entries from this time on"`
@@ -57,7 +57,7 @@ type (
 	}
 	serverLogEventsInput struct {
 		Limit       int    `query:"limit" minimum:"0" maximum:"1000" default:"50" doc:"entries of the past to begin with; not with a cursor"`
-		Cursor      string `query:"cursor" pattern:"^[0-7]?[0-9a-f]{1,15}\\.[0-7]?[0-9a-f]{1,15}$" patternDescription:"cursor of an entry" doc:"begin with what follows this place"`
+		Cursor      string `query:"cursor" pattern:"^([0-7]?[0-9a-f]{1,15}\\.[0-7]?[0-9a-f]{1,15})?$" patternDescription:"cursor of an entry" doc:"begin with what follows this place"`
 		LastEventID string `header:"Last-Event-ID" doc:"as cursor, and goes before it"`
 		Contains    string `query:"contains" maxLength:"200" doc:"only entries with this text in them"`
 	}

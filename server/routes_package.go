@@ -22,7 +22,7 @@ type (
 	}
 	sideloadInput struct {
 		Reinstall    bool   `query:"reinstall" doc:"install even the version that is installed, once more over its data"`
-		AcceptSigner string `query:"acceptSigner" maxLength:"64" pattern:"^[0-9a-f]{64}$" doc:"the new signer, in hex, that may take an installed package over; without it another signer than that of the first install is refused"`
+		AcceptSigner string `query:"acceptSigner" maxLength:"64" pattern:"^([0-9a-f]{64})?$" doc:"the new signer, in hex, that may take an installed package over; without it another signer than that of the first install is refused"`
 	}
 	uninstallInput struct {
 		ID    string `path:"id" maxLength:"200" doc:"id of the package" example:"hello-world"`

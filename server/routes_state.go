@@ -28,7 +28,7 @@ type (
 	}
 	stateEventsInput struct {
 		Pointer     string `query:"pointer" maxLength:"1024" pattern:"^(/([^/~]|~[01])*)*$" patternDescription:"JSON Pointer" doc:"JSON Pointer (RFC 6901) to the part that is wanted; empty for the whole"`
-		Since       string `query:"since" pattern:"^[0-9]{1,18}$" patternDescription:"revision" doc:"revision that the client has; as Last-Event-ID, which goes before it"`
+		Since       string `query:"since" pattern:"^([0-9]{1,18})?$" patternDescription:"revision" doc:"revision that the client has; as Last-Event-ID, which goes before it"`
 		LastEventID string `header:"Last-Event-ID" doc:"id of the last event that the client has seen"`
 	}
 )
