@@ -21,7 +21,7 @@ SERVICE_MODULES := examples/services/node_modules
 # top, and what only tests call (the nft, lxc-start and ip programs as oracles).
 BUILD_PKGS  := gcc libc6-dev pkg-config lxc-dev liblxc-common
 RUN_PKGS    := mmdebstrap squashfs-tools ca-certificates
-TEST_PKGS   := lxc nftables iproute2 conntrack strace b3sum miniupnpd-nftables busybox-static e2fsprogs curl podman \
+TEST_PKGS   := lxc nftables iproute2 conntrack strace b3sum miniupnpd-nftables busybox-static e2fsprogs btrfs-progs curl podman \
 	qemu-system-x86 python3-venv
 
 export CGO_ENABLED := 1

@@ -19,14 +19,15 @@ import (
 type modelled struct {
 	version  string // "" when it is not installed
 	desired  string
-	installs int // how often its data saw a first set-up; 0 when there are no data
+	installs int    // how often its data saw a first set-up; 0 when there are no data
+	data     string // the version that they have; "" when they have none
 }
 
 // observe looks at a package that is at rest.
 func (l *lab) observe(id string) modelled {
 	l.t.Helper()
 	p, there := l.pkg(id)
-	seen := modelled{installs: strings.Count(l.volume(id, "inits"), "install\n")}
+	seen := modelled{installs: strings.Count(l.volume(id, "inits"), "install\n"), data: l.dataVersion(id)}
 	if there {
 		seen.version, seen.desired = p.Version, p.DesiredState
 	}
@@ -87,6 +88,7 @@ func TestModel(t *testing.T) {
 	for round := range rounds {
 		var did []string
 		can := map[string][]modelled{}
+		var soft []string // packages that are removed without their data
 		var wait []string // operations whose end is waited for
 		for _, id := range ids {
 			before, said := now[id], "nothing"
@@ -94,7 +96,11 @@ func TestModel(t *testing.T) {
 			both := false // what was asked may not come to be
 			switch what := rnd.IntN(12); {
 			case before.version == "":
-				after = modelled{versions[rnd.IntN(2)], "running", before.installs + 1}
+				version := versions[rnd.IntN(2)]
+				after = modelled{version, "running", before.installs, version}
+				if before.data == "" {
+					after.installs++
+				}
 				said, both = "install "+after.version, true
 				wait = append(wait, l.sideload(file[id+after.version]).ID)
 			case what == 0 || what == 1:
@@ -112,9 +118,11 @@ func TestModel(t *testing.T) {
 				l.json("DELETE", "/v1/packages/"+id, "", 202, nil)
 			case what == 5:
 				said, after = "remove, keep the data", modelled{installs: before.installs}
+				soft = append(soft, id)
 				l.json("DELETE", "/v1/packages/"+id+"?soft=true", "", 202, nil)
 			case what <= 8:
 				after.version = other(before.version)
+				after.data = after.version
 				said, both = "update to "+after.version, true
 				wait = append(wait, l.sideload(file[id+after.version]).ID)
 			case what == 9:
@@ -141,6 +149,9 @@ func TestModel(t *testing.T) {
 				can[end.Package] = can[end.Package][:1]
 			}
 		} else {
+			for _, id := range soft { // the package's own clean-up may be cut off
+				can[id] = append(can[id], modelled{installs: now[id].installs, data: now[id].data})
+			}
 			pause := time.NewTimer(time.Duration(rnd.IntN(1500)) * time.Millisecond)
 			<-pause.C
 			l.stop(map[int]syscall.Signal{1: syscall.SIGTERM, 2: syscall.SIGKILL, 3: syscall.SIGKILL}[how])
