@@ -26,6 +26,7 @@ type cliLab struct {
 	url     string
 	answers map[string]string // "GET /v1/packages" -> "200 {...}"
 	asked   []string          // "POST /path body" in order
+	queries []string          // of them
 	tokens  []string
 }
 
@@ -51,6 +52,7 @@ func newCLILab(t *testing.T, answers map[string]string) *cliLab {
 func (l *cliLab) answer(w http.ResponseWriter, r *http.Request) {
 	var body bytes.Buffer
 	body.ReadFrom(r.Body) //nolint:errcheck // empty then
+	l.queries = append(l.queries, r.URL.RawQuery)
 	l.asked = append(l.asked, strings.TrimSpace(r.Method+" "+r.URL.Path+" "+body.String()))
 	l.tokens = append(l.tokens, strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
 	status, text, ok := strings.Cut(l.answers[r.Method+" "+r.URL.Path], " ")
@@ -160,6 +162,9 @@ func TestSideloadCommand(t *testing.T) {
 	assert.Equal(t, 0, status, errOut)
 	assert.Equal(t, "install x: done\n", out)
 	assert.Contains(t, l.asked, "POST /v1/packages:sideload content")
+	status, _, _ = l.stead("", "packages", "sideload", file, "--dir", l.dir, "--reinstall", "--accept-signer", "ab")
+	assert.Equal(t, 0, status)
+	assert.Contains(t, l.queries, "acceptSigner=ab&reinstall=true")
 	status, _, _ = l.stead("from a pipe", "packages", "sideload", "-", "--dir", l.dir)
 	assert.Equal(t, 0, status)
 	assert.Contains(t, l.asked, "POST /v1/packages:sideload from a pipe")

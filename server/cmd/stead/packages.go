@@ -151,7 +151,8 @@ func (t *target) uninstallCommand() *cobra.Command {
 }
 
 func (t *target) sideloadCommand() *cobra.Command {
-	return t.api("sideload FILE", "Install a package from a file (- for standard input)", cobra.ExactArgs(1), func(cmd *cobra.Command, c *client.Client, args []string) error {
+	var o api.SideloadOptions
+	cmd := t.api("sideload FILE", "Install a package from a file, or update it (- for standard input)", cobra.ExactArgs(1), func(cmd *cobra.Command, c *client.Client, args []string) error {
 		body, size := cmd.InOrStdin(), int64(-1)
 		if args[0] != "-" {
 			f, err := os.Open(args[0])
@@ -166,13 +167,16 @@ func (t *target) sideloadCommand() *cobra.Command {
 			body, size = f, info.Size()
 		}
 		bar := newProgress(cmd.ErrOrStderr())
-		op, err := c.Sideload(cmd.Context(), &counted{r: body, tell: func(n int64) { bar.set("upload", n, max(size, 0)) }}, size)
+		op, err := c.SideloadWith(cmd.Context(), &counted{r: body, tell: func(n int64) { bar.set("upload", n, max(size, 0)) }}, size, o)
 		bar.done()
 		if err != nil {
 			return err
 		}
 		return t.await(cmd, c, op)
 	})
+	cmd.Flags().BoolVar(&o.Reinstall, "reinstall", false, "install even the version that is installed, once more over its data")
+	cmd.Flags().StringVar(&o.AcceptSigner, "accept-signer", "", "let this new signer, in hex, take the package over")
+	return cmd
 }
 
 // counted tells how much was read.
