@@ -167,6 +167,7 @@ func (m *Manager) remove(u *unit) {
 		m.drift.forget(u.id)
 	}
 	u.settle()
+	u.arrive() // nobody waits for it any longer
 }
 
 func (m *Manager) all() []*unit {

@@ -126,9 +126,11 @@ func (m *Manager) arrange(packages map[string]state.Package) {
 // awaitNeeds waits until those that the package needs have come up, or have
 // failed to.
 func (u *unit) awaitNeeds(ctx context.Context) {
+	needs := u.needs
+	u.needs = nil // that was for the server's start
 	limit := time.NewTimer(needsLimit)
 	defer limit.Stop()
-	for _, other := range u.needs {
+	for _, other := range needs {
 		select {
 		case <-other.came:
 			if info, err := other.status(); err == nil && info.Error != nil {

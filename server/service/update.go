@@ -218,7 +218,7 @@ func (in *installing) quiet(ctx context.Context) (*instance, error) {
 	run := u.instance()
 	if run != nil && !(run.alive() && run.ready.Load()) {
 		u.setInstance(nil)
-		if err := run.destroy(ctx); err != nil {
+		if err := run.destroy(context.WithoutCancel(ctx)); err != nil {
 			return nil, err
 		}
 		run = nil
@@ -272,7 +272,7 @@ func (in *installing) leaveOld(ctx context.Context, run *instance, way leap) err
 		u.m.log.Warn("the old version does not leave in order", "package", u.id, "err", err)
 	}
 	u.setInstance(nil)
-	return run.destroy(ctx)
+	return run.destroy(context.WithoutCancel(ctx)) // half a container is of no use
 }
 
 // bringUp makes the container of the new archive and lets its code set itself
