@@ -29,7 +29,7 @@ func connects(tb testing.TB, from *nattest.Space, to netip.AddrPort, n int) (tcp
 			return err
 		}
 		defer unix.Close(fd)
-		if err := unix.Connect(fd, addr); err != nil {
+		if err := again(func() error { return unix.Connect(fd, addr) }); err != nil && err != unix.EISCONN {
 			return err
 		}
 		if typ == unix.SOCK_STREAM {
@@ -41,8 +41,7 @@ func connects(tb testing.TB, from *nattest.Space, to netip.AddrPort, n int) (tcp
 		if _, err := unix.Write(fd, []byte("?")); err != nil {
 			return err
 		}
-		_, err = unix.Read(fd, make([]byte, 64))
-		return err
+		return again(func() error { _, err := unix.Read(fd, make([]byte, 64)); return err })
 	}
 	from.Do(func() error {
 		for i, typ := range []int{unix.SOCK_STREAM, unix.SOCK_DGRAM} {
@@ -57,6 +56,15 @@ func connects(tb testing.TB, from *nattest.Space, to netip.AddrPort, n int) (tcp
 		return nil
 	})
 	return tcp, udp
+}
+
+// again repeats a call that a signal of the runtime interrupted.
+func again(call func() error) error {
+	for {
+		if err := call(); err != unix.EINTR {
+			return err
+		}
+	}
 }
 
 // answer accepts and closes TCP connections and sends datagrams back.
