@@ -53,7 +53,7 @@ $(EXAMPLE_PKG): $(shell find $(EXAMPLE) -type f -not -path '*/node_modules/*' -n
 	bin/stead s9pk pack --key bin/example-key.pem --arch "$$(uname -m)" --cache bin/cache/selfstead/images --output $@ $(EXAMPLE)
 
 $(SERVICE_MODULES)/.done: examples/services/package.json | deps-run
-	cd $(@D)/.. && npm install --no-audit --no-fund --no-package-lock --loglevel=error
+	cd $(dir $(@D)) && npm install --no-audit --no-fund --no-package-lock --loglevel=error
 	touch $@
 
 SERVICE_SOURCES = $(shell find $1 -type f -not -path '*/node_modules/*' -not -path '*/javascript/*')
