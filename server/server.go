@@ -141,7 +141,7 @@ func New(d Deps, o Options) *Server {
 	s.api = humachi.New(router, s.humaConfig())
 	s.router = router
 	s.tagged.paths, s.tagged.seed = map[string]bool{}, maphash.MakeSeed()
-	s.api.UseMiddleware(s.authenticate, s.once, s.conditional)
+	s.api.UseMiddleware(s.authenticate, s.single, s.once, s.conditional)
 	s.routes()
 	s.describeHeaders()
 	s.documentRoutes(router)
