@@ -21,22 +21,26 @@ var registerAttrs = map[string][]uint16{
 func canonicalExprs(list []byte) string {
 	var out bytes.Buffer
 	for _, e := range each(list) {
-		var name string
-		var data []byte
-		for typ, v := range each(e) {
-			switch typ {
-			case unix.NFTA_EXPR_NAME:
-				name = attrString(v)
-			case unix.NFTA_EXPR_DATA:
-				data = v
-			}
-		}
+		name, data := exprParts(e)
 		out.WriteString(name)
 		out.WriteByte('(')
 		writeCanonical(&out, name, data)
 		out.WriteByte(')')
 	}
 	return out.String()
+}
+
+// exprParts are the name of an expression and its attributes.
+func exprParts(e []byte) (name string, data []byte) {
+	for typ, v := range each(e) {
+		switch typ {
+		case unix.NFTA_EXPR_NAME:
+			name = attrString(v)
+		case unix.NFTA_EXPR_DATA:
+			data = v
+		}
+	}
+	return name, data
 }
 
 func writeCanonical(out *bytes.Buffer, name string, data []byte) {

@@ -61,16 +61,7 @@ func labelBits(exprs []byte) (bits []int) {
 	var loaded []byte
 	read := false
 	for _, e := range each(exprs) {
-		var name string
-		var data []byte
-		for typ, v := range each(e) {
-			switch typ {
-			case unix.NFTA_EXPR_NAME:
-				name = attrString(v)
-			case unix.NFTA_EXPR_DATA:
-				data = v
-			}
-		}
+		name, data := exprParts(e)
 		attr := map[uint16][]byte{}
 		for typ, v := range each(data) {
 			attr[typ] = v
