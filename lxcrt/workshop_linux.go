@@ -20,10 +20,41 @@ import (
 type workshop struct {
 	ns   *os.File
 	next atomic.Uint64
-	busy sync.WaitGroup // threads that still take something down
+	busy calls // threads that still work, or take something down
 
 	mu     sync.Mutex
 	images map[imageKey]*image // guarded by mu
+}
+
+// calls counts what has begun and not ended, so that one can wait for all that
+// began before and for nothing that begins meanwhile. A WaitGroup alone cannot:
+// it must not be added to while somebody waits.
+type calls struct {
+	mu  sync.Mutex
+	now *sync.WaitGroup // guarded by mu; those that began since the last wait
+}
+
+// begin counts one more; the caller calls what it returns at the end.
+func (c *calls) begin() (done func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.now == nil {
+		c.now = new(sync.WaitGroup)
+	}
+	c.now.Add(1)
+	return c.now.Done
+}
+
+// wait returns when all that began before have ended. One caller at a time: a
+// second one would not wait for those that the first one waits for.
+func (c *calls) wait() {
+	c.mu.Lock()
+	before := c.now
+	c.now = nil
+	c.mu.Unlock()
+	if before != nil {
+		before.Wait()
+	}
 }
 
 // imageKey identifies the bytes of a mounted squashfs.
@@ -95,7 +126,7 @@ func (w *workshop) enclose(dir string, proc int) error {
 func (w *workshop) do(fn func(dir string) error) error {
 	var dir string
 	enter := func() error { return unix.Setns(int(w.ns.Fd()), unix.CLONE_NEWNS) }
-	w.busy.Add(1)
+	done := w.busy.begin()
 	return onThreadThen(func() error {
 		if err := enter(); err != nil {
 			return fmt.Errorf("enter the workshop: %w", err)
@@ -107,7 +138,7 @@ func (w *workshop) do(fn func(dir string) error) error {
 		dir = d
 		return fn(d)
 	}, func() {
-		defer w.busy.Done()
+		defer done()
 		if dir == "" || enter() != nil { // fn may have gone elsewhere
 			return
 		}
@@ -198,7 +229,7 @@ func (w *workshop) release(user string) {
 	if len(gone) == 0 {
 		return
 	}
-	w.busy.Wait() // a layer of one may still be attached somewhere
+	w.busy.wait() // a layer of one may still be attached somewhere
 	_ = w.do(func(string) error {
 		for _, p := range gone {
 			_ = unix.Unmount(p, unix.MNT_DETACH)
@@ -275,9 +306,9 @@ func (w *workshop) lock(tree int, ids IDRange) (int, error) {
 }
 
 func (w *workshop) close() error {
-	w.busy.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.busy.wait()
 	clear(w.images)
 	err := w.ns.Close()
 	if errors.Is(err, os.ErrClosed) {
