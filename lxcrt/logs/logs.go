@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -76,8 +78,35 @@ func (l *Log) names() ([]string, error) {
 // maxFiles bounds what a folder can make a reader open.
 const maxFiles = 1000
 
-// files opens what is there, oldest first.
+// files opens what is there, oldest first. A rotation that begins meanwhile could
+// show a file twice, or hide an old one: then it looks again.
 func (l *Log) files() (out []*file, closeAll func(), err error) {
+	for try := 0; ; try++ {
+		before := l.newest()
+		out, closeAll, err = l.open()
+		if err != nil || try == maxLooks || before == l.newest() {
+			return out, closeAll, err
+		}
+		closeAll()
+	}
+}
+
+// maxLooks bounds how often a writer that rotates all the time is chased. The last
+// look's list is whole, but may lack the oldest lines, which such a writer drops
+// within moments anyway.
+const maxLooks = 100
+
+// newest identifies the file that is written to; zero while there is none.
+func (l *Log) newest() (id struct{ dev, ino uint64 }) {
+	var st syscall.Stat_t
+	if syscall.Lstat(filepath.Join(l.dir, l.name), &st) == nil {
+		id.dev, id.ino = uint64(st.Dev), st.Ino
+	}
+	return id
+}
+
+// open opens the files once, oldest first, each once.
+func (l *Log) open() (out []*file, closeAll func(), err error) {
 	closeAll = func() {
 		for _, f := range out {
 			f.Close()
@@ -96,7 +125,7 @@ func (l *Log) files() (out []*file, closeAll func(), err error) {
 			closeAll()
 			return nil, nil, fmt.Errorf("logs: %w", err)
 		}
-		if n := len(out); n > 0 && os.SameFile(out[n-1].info, f.info) {
+		if slices.ContainsFunc(out, func(o *file) bool { return os.SameFile(o.info, f.info) }) {
 			f.Close()
 			continue
 		}

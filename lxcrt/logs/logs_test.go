@@ -96,6 +96,57 @@ func TestCursorSurvivesRotation(t *testing.T) {
 	require.Equal(t, []string{"30", "31"}, messages(q))
 }
 
+// A writer that rotates after every line, while a reader looks: each line is seen
+// once and in order, whatever the two meet in.
+func TestReadWhileRotating(t *testing.T) {
+	t.Parallel()
+	const lines = 2000
+	dir := t.TempDir()
+	name := func(i int) string {
+		if i == 0 {
+			return filepath.Join(dir, "service.log")
+		}
+		return filepath.Join(dir, fmt.Sprintf("service.log.%d", i))
+	}
+	write(t, name(0), 0, 1)
+	wrote := make(chan struct{})
+	go func() {
+		defer close(wrote)
+		for n := 1; n < lines; n++ {
+			for i := min(n, 4); i > 0; i-- {
+				if err := os.Rename(name(i-1), name(i)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			write(t, name(0), n, 1)
+		}
+	}()
+	l := Open(dir, "service.log")
+	for looks := 0; ; looks++ {
+		over := false
+		select {
+		case <-wrote:
+			over = true
+		default:
+		}
+		p, err := l.Read(Query{Limit: 10})
+		require.NoError(t, err)
+		last := -1
+		for _, m := range messages(p) {
+			var n int
+			_, err := fmt.Sscan(m, &n)
+			require.NoError(t, err)
+			require.Greater(t, n, last, "look %d: %v", looks, messages(p))
+			last = n
+		}
+		if over {
+			require.Equal(t, lines-1, last)
+			return
+		}
+	}
+}
+
 func TestHostileFilesArePassedOver(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
