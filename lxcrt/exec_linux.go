@@ -39,6 +39,9 @@ func (c *Container) Exec(ctx context.Context, s ExecSpec) (*Process, error) {
 		return nil, c.fail("exec", fmt.Errorf("%w: argv %q", ErrInvalid, s.Argv))
 	}
 	life, err := c.living()
+	if err == nil {
+		err = ctx.Err()
+	}
 	if err != nil {
 		return nil, c.fail("exec", err)
 	}

@@ -18,6 +18,9 @@ func (c *Container) Mount(ctx context.Context, m Mount) error {
 		return c.fail(op, fmt.Errorf("%w: %s", ErrInvalid, why))
 	}
 	life, err := c.living()
+	if err == nil {
+		err = ctx.Err()
+	}
 	if err != nil {
 		return c.fail(op, err)
 	}
@@ -72,6 +75,9 @@ func (c *Container) Unmount(ctx context.Context, target string) error {
 		return c.fail(op, fmt.Errorf("%w: target", ErrInvalid))
 	}
 	life, err := c.living()
+	if err == nil {
+		err = ctx.Err()
+	}
 	if err != nil {
 		return c.fail(op, err)
 	}
@@ -82,7 +88,7 @@ func (c *Container) Unmount(ctx context.Context, target string) error {
 	if err != nil {
 		return c.fail(op, err)
 	}
-	return ctx.Err()
+	return nil
 }
 
 // detach unmounts the topmost mount at p by its last element, since a

@@ -254,6 +254,10 @@ func conformContexts(t *testing.T, b *bench) {
 	is(t, err, context.Canceled)
 	_, err = c.Exec(over, lxcrt.ExecSpec{Argv: []string{"/bin/sleep", "1000"}})
 	is(t, err, context.Canceled)
+	for range 20 { // whichever way the threads run
+		_, err = c.Exec(over, lxcrt.ExecSpec{Argv: []string{"/bin/true"}})
+		is(t, err, context.Canceled)
+	}
 	equal(t, c.State(), lxcrt.Running)
 	// One that ends while it is waited for.
 	waiting, stop := context.WithCancel(b.ctx)
