@@ -2,6 +2,7 @@ package lxcrttest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -53,6 +54,35 @@ func testExec(t *testing.T, f Factory) {
 	}
 	_, err = c.Exec(ctx, lxcrt.ExecSpec{})
 	is(t, err, lxcrt.ErrInvalid)
+
+	// A context that ends in the moment in which the program begins: either it
+	// does not, or it lives on.
+	for range 100 {
+		brief, end := context.WithCancel(ctx)
+		in, feed, err := os.Pipe()
+		must(t, err)
+		hear, say, err := os.Pipe()
+		must(t, err)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_, _ = hear.Read(make([]byte, 1))
+			end()
+		}()
+		p, err := c.Exec(brief, lxcrt.ExecSpec{Argv: []string{"/bin/sh", "-c", "echo; read -r line; exit 3"}, Stdin: in, Stdout: say})
+		say.Close()
+		in.Close()
+		<-ended
+		feed.Close()
+		if err != nil {
+			is(t, err, context.Canceled)
+		} else {
+			st, err := p.Wait()
+			must(t, err)
+			equal(t, st, lxcrt.ExitStatus{Code: 3, Known: true})
+		}
+		hear.Close()
+	}
 
 	// Signals reach the program, and its end is told as it was.
 	p, err = c.Exec(ctx, lxcrt.ExecSpec{Argv: []string{"/bin/sleep", "1000"}})

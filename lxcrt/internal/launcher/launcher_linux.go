@@ -273,15 +273,18 @@ func Run(ctx context.Context, o Options, a ExecArgs) (*Exec, error) {
 	}
 	remote.Close()
 	stop := context.AfterFunc(ctx, func() { local.Close() })
-	defer stop()
 	x, err := receiveReport(local)
+	if !stop() {
+		err = ctx.Err()
+	}
 	if err != nil {
-		local.Close()
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if ctx.Err() != nil {
-			err = ctx.Err()
+		local.Close() // with which a program that runs ends
+		if x == nil {
+			_ = cmd.Process.Kill()
+		} else if x.TTY != nil {
+			x.TTY.Close()
 		}
+		_ = cmd.Wait()
 		return nil, err
 	}
 	x.Cmd, x.sock = cmd, local
