@@ -38,10 +38,7 @@ func (c *Container) Exec(ctx context.Context, s ExecSpec) (*Process, error) {
 	if len(s.Argv) == 0 || slices.ContainsFunc(slices.Concat(s.Argv, s.Env), func(a string) bool { return strings.ContainsRune(a, 0) }) {
 		return nil, c.fail("exec", fmt.Errorf("%w: argv %q", ErrInvalid, s.Argv))
 	}
-	life, err := c.living()
-	if err == nil {
-		err = ctx.Err()
-	}
+	life, err := c.living(ctx)
 	if err != nil {
 		return nil, c.fail("exec", err)
 	}

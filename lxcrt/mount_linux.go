@@ -17,10 +17,7 @@ func (c *Container) Mount(ctx context.Context, m Mount) error {
 	if why := m.check(); why != "" {
 		return c.fail(op, fmt.Errorf("%w: %s", ErrInvalid, why))
 	}
-	life, err := c.living()
-	if err == nil {
-		err = ctx.Err()
-	}
+	life, err := c.living(ctx)
 	if err != nil {
 		return c.fail(op, err)
 	}
@@ -74,10 +71,7 @@ func (c *Container) Unmount(ctx context.Context, target string) error {
 	if !cleanTarget(target) {
 		return c.fail(op, fmt.Errorf("%w: target", ErrInvalid))
 	}
-	life, err := c.living()
-	if err == nil {
-		err = ctx.Err()
-	}
+	life, err := c.living(ctx)
 	if err != nil {
 		return c.fail(op, err)
 	}
@@ -111,14 +105,14 @@ func detach(root int, p string) error {
 	return nil
 }
 
-// living returns the current life, or ErrNotRunning.
-func (c *Container) living() (*run, error) {
+// living returns the current life; errors: ErrNotRunning, or the one of ctx.
+func (c *Container) living(ctx context.Context) (*run, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.run == nil || c.state == Stopped || c.state == Starting || c.state == Gone {
 		return nil, ErrNotRunning
 	}
-	return c.run, nil
+	return c.run, ctx.Err()
 }
 
 // inside runs fn on a thread in the container's mount namespace, creating files

@@ -33,10 +33,7 @@ type Stats struct {
 
 // Stats reads the counters of the container's cgroups.
 func (c *Container) Stats(ctx context.Context) (Stats, error) {
-	if _, err := c.living(); err != nil {
-		return Stats{}, c.fail("stats", err)
-	}
-	if err := ctx.Err(); err != nil {
+	if _, err := c.living(ctx); err != nil {
 		return Stats{}, c.fail("stats", err)
 	}
 	g := group{c.r.trees, c.payload()}
@@ -79,7 +76,7 @@ func (c *Container) Stats(ctx context.Context) (Stats, error) {
 		s.MemoryLimit = host
 	}
 	if s.Memory < 0 { // it ended meanwhile
-		if _, err := c.living(); err != nil {
+		if _, err := c.living(ctx); err != nil {
 			return Stats{}, c.fail("stats", err)
 		}
 	}

@@ -252,12 +252,16 @@ func conformContexts(t *testing.T, b *bench) {
 	is(t, err, context.Canceled)
 	_, err = c.Stats(over)
 	is(t, err, context.Canceled)
-	_, err = c.Exec(over, lxcrt.ExecSpec{Argv: []string{"/bin/sleep", "1000"}})
-	is(t, err, context.Canceled)
 	for range 20 { // whichever way the threads run
-		_, err = c.Exec(over, lxcrt.ExecSpec{Argv: []string{"/bin/true"}})
+		_, err = c.Exec(over, lxcrt.ExecSpec{Argv: []string{"/bin/sleep", "1000"}})
 		is(t, err, context.Canceled)
 	}
+	volume := lxcrt.Mount{Target: "/media/v", Kind: lxcrt.MountTmpfs}
+	is(t, c.Mount(over, volume), context.Canceled)
+	is(t, c.Unmount(b.ctx, volume.Target), lxcrt.ErrNotFound)
+	must(t, c.Mount(b.ctx, volume))
+	is(t, c.Unmount(over, volume.Target), context.Canceled)
+	must(t, c.Unmount(b.ctx, volume.Target))
 	equal(t, c.State(), lxcrt.Running)
 	// One that ends while it is waited for.
 	waiting, stop := context.WithCancel(b.ctx)
