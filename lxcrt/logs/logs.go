@@ -91,9 +91,8 @@ func (l *Log) files() (out []*file, closeAll func(), err error) {
 	}
 }
 
-// maxLooks bounds how often a writer that rotates all the time is chased. The last
-// look's list is whole, but may lack the oldest lines, which such a writer drops
-// within moments anyway.
+// maxLooks bounds how often a writer that rotates all the time is chased. What the
+// last look shows has each file once, but may lack some or have them out of order.
 const maxLooks = 100
 
 // newest identifies the file that is written to; zero while there is none.
