@@ -341,6 +341,7 @@ func crashLoop(t *testing.T, id string, code map[string]any, show []string) {
 	l.stop(syscall.SIGINT)
 	told := l.notes()
 	require.NotEmpty(t, told)
+	require.Zero(t, len(told)%2, "the last one is an all-clear")
 	for i, n := range told {
 		want := "warning Service is not running"
 		if i%2 == 1 {
