@@ -279,6 +279,11 @@ func (m *Manager) passed(ctx context.Context, name string, j *job) error {
 func (m *Manager) deliver(ctx context.Context, name string, c *channel) {
 	failures, about := 0, uint32(0)
 	for ctx.Err() == nil {
+		select { // a change that this attempt sees, and that must not begin another count after it
+		case <-c.again:
+			failures = 0
+		default:
+		}
 		j, _, err := m.next(name)
 		if err != nil {
 			m.log.Error("notifications cannot be read", "channel", name, "err", err)
